@@ -1,0 +1,189 @@
+//! The engine port: what a gate may ask of the database behind it.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use sheaf_types::{
+    CollectionConfig, CollectionId, PlacementKey, PointBody, PointHash, PointId, StoredPoint,
+};
+
+use crate::Filter;
+
+/// The answer of an engine, when it comes.
+pub type Reply<'a, T> = Pin<Box<dyn Future<Output = Result<T, EngineError>> + Send + 'a>>;
+
+/// A database that holds the points of one shard.
+///
+/// Collections are known by id; names belong to the catalogue. What `apply` has answered is durable and is
+/// seen by every later `get`, `scan`, `count` and `search`.
+pub trait Engine: Send + Sync + 'static {
+    /// Creates the collection; does nothing when it exists.
+    ///
+    /// # Errors
+    /// `Unsupported` when the engine can't hold such a collection.
+    fn create_collection(&self, id: CollectionId, config: Arc<CollectionConfig>) -> Reply<'_, ()>;
+
+    /// Drops the collection with all its points; does nothing when there is none.
+    fn drop_collection(&self, id: CollectionId) -> Reply<'_, ()>;
+
+    /// The collections that exist here, with the configuration that they were created with.
+    fn collections(&self) -> Reply<'_, Vec<(CollectionId, Arc<CollectionConfig>)>>;
+
+    /// Applies the writes in order, all or nothing where the engine can, and answers what each changed.
+    /// A batch that names an id twice leaves it as the last write says.
+    fn apply(&self, collection: CollectionId, writes: Vec<Write>) -> Reply<'_, Vec<Change>>;
+
+    /// The points with these ids, in the same order; `None` where there is none.
+    fn get(
+        &self,
+        collection: CollectionId,
+        ids: Vec<PointId>,
+    ) -> Reply<'_, Vec<Option<StoredPoint>>>;
+
+    /// One page of points in the order of their ids' bytes, from one consistent state.
+    fn scan(&self, collection: CollectionId, scan: Scan) -> Reply<'_, ScanPage>;
+
+    /// The `k` nearest points, best first; equal scores in the order of ids.
+    fn search(&self, collection: CollectionId, search: Search) -> Reply<'_, Vec<Hit>>;
+
+    /// Points that are accepted and that the filter holds for.
+    fn count(
+        &self,
+        collection: CollectionId,
+        accept: Accept,
+        filter: Option<Filter>,
+    ) -> Reply<'_, u64>;
+
+    fn stats(&self) -> Reply<'_, EngineStats>;
+}
+
+/// A change to one point.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    Upsert(StoredPoint),
+    Delete(PointId),
+}
+
+/// What a write did: the hash before and after; `None` where there is no point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    pub old: Option<PointHash>,
+    pub new: Option<PointHash>,
+}
+
+/// Which points a call may see, judged by placement.
+#[derive(Clone)]
+pub enum Accept {
+    All,
+    Only(Arc<dyn Fn(PlacementKey) -> bool + Send + Sync>),
+}
+
+impl Accept {
+    pub fn takes(&self, key: PlacementKey) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(predicate) => predicate(key),
+        }
+    }
+}
+
+impl fmt::Debug for Accept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::All => "Accept::All",
+            Self::Only(_) => "Accept::Only(..)",
+        })
+    }
+}
+
+/// A request for one page of points.
+#[derive(Clone, Debug)]
+pub struct Scan {
+    /// Start behind this id; `None` is the very start.
+    pub after: Option<PointId>,
+    /// Stop at this id, which is included; `None` is the very end.
+    pub through: Option<PointId>,
+    /// Points in the page at most.
+    pub points_max: usize,
+    /// Bytes of bodies in the page at most; one point always fits. Without bodies it doesn't count.
+    pub bytes_max: usize,
+    /// Whether to read the bodies; hashes come in any case.
+    pub bodies: bool,
+    pub accept: Accept,
+    pub filter: Option<Filter>,
+}
+
+/// One page of a scan.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ScanPage {
+    pub points: Vec<ScannedPoint>,
+    /// Everything up to and including this id has been looked at; `None`: everything that was asked for.
+    /// A page may end early, even empty, so that one call never runs long.
+    pub looked_through: Option<PointId>,
+}
+
+/// A point in a page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScannedPoint {
+    pub id: PointId,
+    pub hash: PointHash,
+    pub body: Option<PointBody>,
+}
+
+/// A search for the nearest points.
+#[derive(Clone, Debug)]
+pub struct Search {
+    pub vector: Vec<f32>,
+    pub k: usize,
+    /// Candidates kept while searching an index; more is slower and finds more.
+    pub ef: usize,
+    pub accept: Accept,
+    pub filter: Option<Filter>,
+    /// Whether the hits carry their bodies.
+    pub bodies: bool,
+}
+
+/// A point that a search found. `score` is the squared distance for `l2`, the similarity otherwise.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hit {
+    pub id: PointId,
+    pub score: f32,
+    pub body: Option<PointBody>,
+}
+
+/// How full an engine is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EngineStats {
+    pub points: u64,
+    /// Bytes of bodies and ids.
+    pub bytes: u64,
+    /// Bytes on disk.
+    pub disk_bytes: u64,
+    /// Points that the approximate index doesn't hold yet; they are searched exactly.
+    pub unindexed_points: u64,
+}
+
+/// Why an engine didn't do what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EngineError {
+    /// The request can't be right. Nothing was applied.
+    #[error("{0}")]
+    Invalid(String),
+    /// The engine has no such feature. Nothing was applied.
+    #[error("{0}")]
+    Unsupported(String),
+    /// The engine has no such collection. Nothing was applied.
+    #[error("the engine has no collection {0}")]
+    NoCollection(CollectionId),
+    /// The engine can't do it now (disk full, restarting). Nothing was applied; asking again later may work.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The answer was lost: the writes may or may not have been applied.
+    #[error("the outcome is unknown: {0}")]
+    Unknown(String),
+    /// The stored data is damaged: names the file and what to do.
+    #[error("{0}")]
+    Damaged(String),
+}

@@ -1,0 +1,19 @@
+//! The words of Sheaf: identifiers, time, points and their digests, collections, limits.
+//!
+//! Plain data only: this crate decides nothing and performs no I/O.
+
+pub mod collection;
+pub mod digest;
+pub mod ids;
+pub mod limits;
+pub mod point;
+pub mod time;
+
+pub use collection::{CollectionConfig, IndexKind, Metric};
+pub use digest::{Digest, PointHash};
+pub use ids::{
+    Attempt, ClusterId, CollectionId, Incarnation, MapVersion, PlacementKey, PointId, Revision, ShardId, StoreId,
+    Term, TransitionId,
+};
+pub use point::{BodyError, PointBody, StoredPoint};
+pub use time::Time;
