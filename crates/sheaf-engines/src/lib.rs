@@ -2,11 +2,18 @@
 //!
 //! An engine stores, finds and scans points. It knows nothing of maps, transitions or other shards.
 
+pub mod conformance;
+pub mod embedded;
 pub mod filter;
+pub mod memory;
 pub mod port;
+pub mod score;
+pub mod validate;
 
-pub use filter::Filter;
+pub use embedded::{Embedded, EmbeddedOptions};
+pub use filter::{Filter, FilterError};
+pub use memory::Memory;
 pub use port::{
-    Accept, Change, Engine, EngineError, EngineStats, Hit, Scan, ScanPage, ScannedPoint, Search,
+    Accept, Change, Engine, EngineError, EngineStats, Hit, Reply, Scan, ScanPage, ScannedPoint, Search,
     Write,
 };

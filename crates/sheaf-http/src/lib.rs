@@ -1,1 +1,4 @@
-//! Placeholder.
+//! Paths, JSON, bytes of frames, status codes and keys; never whether something is safe: cores decide that.
+
+pub mod auth;
+pub mod problem;

@@ -60,6 +60,12 @@ impl Digest {
         self.sum = self.sum.wrapping_sub(hash.0);
     }
 
+    /// This digest with a part of the set taken out; wraps as [`Digest::take`] does.
+    #[must_use]
+    pub fn minus(self, part: Self) -> Self {
+        Self { points: self.points.wrapping_sub(part.points), sum: self.sum.wrapping_sub(part.sum) }
+    }
+
     /// The digest of both sets together; they must be disjoint.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
@@ -106,7 +112,8 @@ mod tests {
 
     #[test]
     fn a_hash_tells_apart_collection_id_and_body_and_where_they_meet() {
-        let of = |c, id: &str, body: &[u8]| PointHash::of(CollectionId(c), &PointId::from(id), body);
+        let of =
+            |c, id: &str, body: &[u8]| PointHash::of(CollectionId(c), &PointId::from(id), body);
         assert_ne!(of(1, "a", b"bc"), of(1, "ab", b"c"));
         assert_ne!(of(1, "a", b"b"), of(2, "a", b"b"));
         assert_ne!(of(1, "", b"a"), of(1, "a", b""));

@@ -12,8 +12,8 @@ pub mod time;
 pub use collection::{CollectionConfig, IndexKind, Metric};
 pub use digest::{Digest, PointHash};
 pub use ids::{
-    Attempt, ClusterId, CollectionId, Incarnation, MapVersion, PlacementKey, PointId, Revision, ShardId, StoreId,
-    Term, TransitionId,
+    Attempt, ClusterId, CollectionId, Incarnation, MapVersion, PlacementKey, PointId, Revision,
+    ShardId, StoreId, Term, TransitionId,
 };
 pub use point::{BodyError, PointBody, StoredPoint};
 pub use time::Time;

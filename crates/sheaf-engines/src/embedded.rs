@@ -1,0 +1,26 @@
+//! The embedded engine, the default: redb for the points, vectors in memory for exact search, a derived
+//! HNSW index for large collections.
+//!
+//! One [`Database`] holds everything and is synchronous. Readers work on an immutable snapshot, so they never
+//! wait for a writer nor for each other; a snapshot is published only when its changes are durable.
+//! [`Embedded`] puts threads around it: one that writes (group commit), a few that read, one that indexes.
+//!
+//! Memory, per point of a collection: `4 × dim` bytes of vector and about 100 bytes more, its id included; with the
+//! index (collections of more than [`EmbeddedOptions::index_floats_min`] numbers) `4 × dim` and about 200 bytes on
+//! top. Payloads stay on disk.
+
+mod database;
+mod disk;
+mod graph;
+mod options;
+mod search;
+mod snapshot;
+mod tables;
+mod threads;
+mod vectors;
+mod writer;
+
+pub use database::{Command, Database, Done};
+pub use disk::{Disk, FileDisk};
+pub use options::{EmbeddedOptions, Work};
+pub use threads::Embedded;

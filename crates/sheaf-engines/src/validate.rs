@@ -1,0 +1,189 @@
+//! What an engine of this crate takes: collections it can hold, points and questions that can be right.
+//!
+//! The same rules for every engine, so that moving a point to another one never changes the verdict.
+
+use sheaf_types::limits::{DIM_MAX, K_MAX, PAYLOAD_BYTES_MAX, POINT_ID_BYTES_MAX};
+use sheaf_types::{CollectionConfig, CollectionId, IndexKind, Metric, PointHash, StoredPoint};
+
+use crate::score::norm;
+use crate::{EngineError, Search, Write};
+
+/// Checks that an engine with an HNSW index and exact search can hold the collection.
+///
+/// # Errors
+/// `Invalid` for a dimension out of bounds, `Unsupported` for features that need another engine.
+pub fn collection(config: &CollectionConfig) -> Result<(), EngineError> {
+    if config.dim == 0 || config.dim > DIM_MAX {
+        return Err(EngineError::Invalid(format!(
+            "the dimension {} is out of bounds: 1 to {DIM_MAX}",
+            config.dim
+        )));
+    }
+    let missing = match config.index {
+        IndexKind::Hnsw => None,
+        IndexKind::Vamana | IndexKind::DiskVamana | IndexKind::Ivf => {
+            Some("its only index is `hnsw`; leave `index` out or say `hnsw`")
+        }
+        IndexKind::Colbert => Some("it holds one vector for each point"),
+    };
+    let missing = missing
+        .or(config.pq_subspaces.map(|_| "it doesn't compress vectors; leave `pq_subspaces` out"))
+        .or(is_set(config.binary, "it doesn't compress vectors; leave `binary` out"))
+        .or(is_set(config.multivector, "it holds one vector for each point; leave `multivector` out"))
+        .or(is_set(config.vector_encryption, "it doesn't encrypt vectors; encrypt the disk instead"));
+    match missing {
+        None => Ok(()),
+        Some(reason) => Err(EngineError::Unsupported(format!(
+            "the embedded engine can't hold the collection {:?}: {reason}",
+            config.name
+        ))),
+    }
+}
+
+fn is_set(flag: Option<bool>, reason: &'static str) -> Option<&'static str> {
+    flag.filter(|set| *set).map(|_| reason)
+}
+
+/// Checks all writes of a batch; the first wrong one decides.
+///
+/// # Errors
+/// `Invalid`, naming the id and what is wrong with it.
+pub fn writes(
+    collection: CollectionId,
+    config: &CollectionConfig,
+    writes: &[Write],
+) -> Result<(), EngineError> {
+    for write in writes {
+        match write {
+            Write::Upsert(stored) => point(collection, config, stored)?,
+            Write::Delete(_) => {}
+        }
+    }
+    Ok(())
+}
+
+fn point(
+    collection: CollectionId,
+    config: &CollectionConfig,
+    point: &StoredPoint,
+) -> Result<(), EngineError> {
+    let wrong =
+        |what: String| Err(EngineError::Invalid(format!("the point {}: {what}", quoted(&point.id))));
+    if point.id.as_str().len() > POINT_ID_BYTES_MAX {
+        return wrong(format!("its id has more than {POINT_ID_BYTES_MAX} bytes"));
+    }
+    if point.body.dim() != config.dim as usize {
+        let (has, wants) = (point.body.dim(), config.dim);
+        return wrong(format!("its vector has {has} numbers, the collection takes {wants}"));
+    }
+    if point.body.payload().is_some_and(|payload| payload.len() > PAYLOAD_BYTES_MAX) {
+        return wrong(format!("its payload has more than {PAYLOAD_BYTES_MAX} bytes"));
+    }
+    if let Err(what) = vector(config.metric, &point.body.vector()) {
+        return wrong(format!("its {what}"));
+    }
+    if point.hash != PointHash::of(collection, &point.id, point.body.as_bytes()) {
+        return wrong("its hash doesn't fit its body; it was damaged on its way, send it again".into());
+    }
+    Ok(())
+}
+
+/// The id for an error message: shortened, so that a message stays readable.
+fn quoted(id: &sheaf_types::PointId) -> String {
+    let start: String = id.as_str().chars().take(64).collect();
+    let more = if start.len() < id.as_str().len() { "…" } else { "" };
+    format!("{start:?}{more}")
+}
+
+fn vector(metric: Metric, vector: &[f32]) -> Result<(), &'static str> {
+    if vector.iter().any(|number| !number.is_finite()) {
+        return Err("vector holds a number that is not finite");
+    }
+    if metric == Metric::Cosine {
+        let length = norm(vector);
+        if length == 0.0 {
+            return Err("vector has no length, so it has no cosine similarity");
+        }
+        if !length.is_finite() {
+            return Err("vector is too long for a cosine similarity; scale it down");
+        }
+    }
+    Ok(())
+}
+
+/// Checks the question of a search.
+///
+/// # Errors
+/// `Invalid`, saying what is wrong.
+pub fn search(config: &CollectionConfig, search: &Search) -> Result<(), EngineError> {
+    let invalid = |what: String| Err(EngineError::Invalid(what));
+    if search.vector.len() != config.dim as usize {
+        let (has, wants) = (search.vector.len(), config.dim);
+        return invalid(format!("the vector has {has} numbers, the collection takes {wants}"));
+    }
+    if let Err(what) = vector(config.metric, &search.vector) {
+        return invalid(format!("the {what}"));
+    }
+    if search.k > K_MAX {
+        return invalid(format!("k is {}, the limit is {K_MAX}", search.k));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use sheaf_types::{PointBody, PointId};
+
+    use super::*;
+
+    fn config() -> CollectionConfig {
+        serde_json::from_value(serde_json::json!({"name": "c", "dim": 2, "metric": "cosine"})).unwrap()
+    }
+
+    fn upsert(vector: &[f32]) -> Write {
+        let body = PointBody::encode(vector, None);
+        Write::Upsert(StoredPoint::new(CollectionId(1), PointId::from("p"), body))
+    }
+
+    #[test]
+    fn what_the_engine_cannot_hold_is_refused_with_the_reason() {
+        assert_eq!(collection(&config()), Ok(()));
+        let refuse = |config: CollectionConfig| match collection(&config) {
+            Err(EngineError::Unsupported(reason)) => reason,
+            other => panic!("{other:?}"),
+        };
+        for index in [IndexKind::Vamana, IndexKind::DiskVamana, IndexKind::Ivf, IndexKind::Colbert] {
+            refuse(CollectionConfig { index, ..config() });
+        }
+        assert!(refuse(CollectionConfig { pq_subspaces: Some(8), ..config() }).contains("pq_subspaces"));
+        assert!(refuse(CollectionConfig { binary: Some(true), ..config() }).contains("binary"));
+        refuse(CollectionConfig { multivector: Some(true), ..config() });
+        refuse(CollectionConfig { vector_encryption: Some(true), ..config() });
+        let harmless = CollectionConfig { binary: Some(false), multivector: Some(false), ..config() };
+        assert_eq!(collection(&harmless), Ok(()));
+        for dim in [0, DIM_MAX + 1] {
+            let config = CollectionConfig { dim, ..config() };
+            assert!(matches!(collection(&config), Err(EngineError::Invalid(_))), "{dim}");
+        }
+    }
+
+    #[test]
+    fn a_batch_is_refused_for_any_wrong_vector() {
+        let check = |vector: &[f32]| writes(CollectionId(1), &config(), &[upsert(vector)]);
+        assert_eq!(check(&[1.0, 0.0]), Ok(()));
+        for wrong in
+            [&[1.0][..], &[1.0, 2.0, 3.0], &[f32::NAN, 1.0], &[f32::INFINITY, 1.0], &[0.0, 0.0]]
+        {
+            assert!(matches!(check(wrong), Err(EngineError::Invalid(_))), "{wrong:?}");
+        }
+        assert!(matches!(check(&[f32::MAX, f32::MAX]), Err(EngineError::Invalid(_))));
+    }
+
+    #[test]
+    fn a_point_whose_hash_does_not_fit_is_refused() {
+        let Write::Upsert(mut point) = upsert(&[1.0, 2.0]) else { unreachable!() };
+        point.hash.0 ^= 1;
+        let verdict = writes(CollectionId(1), &config(), &[Write::Upsert(point)]);
+        assert!(matches!(verdict, Err(EngineError::Invalid(what)) if what.contains("hash")));
+    }
+}

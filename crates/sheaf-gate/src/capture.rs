@@ -1,0 +1,244 @@
+//! Capture: which outgoing ids have changed since the recipient was told.
+//!
+//! An id is dirty from the moment when the engine applied a write to it, or may have, and before the write is acknowledged. It never
+//! becomes clean but by being read for the stream or by being ahead of a pass.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+
+use sheaf_map::Moves;
+use sheaf_protocol::{Position, Range, Through};
+use sheaf_types::limits::DIRTY_BYTES_MAX;
+use sheaf_types::{CollectionId, PointId, ShardId};
+
+use crate::event::Outcome;
+
+pub(crate) type Key = (CollectionId, PointId);
+
+/// The outgoing ids of a donor: being written, and dirty for each recipient.
+#[derive(Debug)]
+pub(crate) struct Capture {
+    me: ShardId,
+    moves: Moves,
+    in_flight: BTreeMap<Key, u32>,
+    lists: BTreeMap<ShardId, DirtyList>,
+}
+
+impl Capture {
+    pub fn new(me: ShardId, moves: Moves) -> Self {
+        let lists = moves
+            .pairs()
+            .iter()
+            .filter(|pair| pair.donor == me)
+            .map(|pair| (pair.recipient, DirtyList::default()))
+            .collect();
+        Self { me, moves, in_flight: BTreeMap::new(), lists }
+    }
+
+    fn recipient_of(&self, id: &PointId) -> Option<ShardId> {
+        let mv = self.moves.of(id.placement_key())?;
+        (mv.donor == self.me).then_some(mv.recipient)
+    }
+
+    pub fn moves(&self) -> &Moves {
+        &self.moves
+    }
+
+    pub fn is_outgoing(&self, id: &PointId) -> bool {
+        self.recipient_of(id).is_some()
+    }
+
+    /// The engine is about to apply writes to these ids. Returns whether any of them is outgoing.
+    pub fn admitted(&mut self, collection: CollectionId, ids: &[PointId]) -> bool {
+        let mut outgoing = false;
+        for id in ids {
+            if self.recipient_of(id).is_some() {
+                outgoing = true;
+                *self.in_flight.entry((collection, id.clone())).or_default() += 1;
+            }
+        }
+        outgoing
+    }
+
+    /// The engine has answered. Returns whether any of the ids is outgoing.
+    pub fn finished(
+        &mut self,
+        collection: CollectionId,
+        ids: &[PointId],
+        outcome: Outcome,
+    ) -> bool {
+        let mut outgoing = false;
+        for id in ids {
+            let Some(recipient) = self.recipient_of(id) else { continue };
+            outgoing = true;
+            let key = (collection, id.clone());
+            if let Some(count) = self.in_flight.get_mut(&key) {
+                *count -= 1;
+                if *count == 0 {
+                    self.in_flight.remove(&key);
+                }
+            }
+            let list = self.lists.get_mut(&recipient);
+            assert!(list.is_some(), "I7 capture-gapless: no list for {recipient}");
+            if let Some(list) = list {
+                match outcome {
+                    Outcome::Done => list.mark(key),
+                    Outcome::Unknown => {
+                        list.mark_uncertain(key.clone());
+                        list.mark(key);
+                    }
+                    Outcome::Failed => {}
+                }
+            }
+        }
+        outgoing
+    }
+
+    pub fn list(&self, recipient: ShardId) -> &DirtyList {
+        &self.lists[&recipient]
+    }
+
+    pub fn list_mut(&mut self, recipient: ShardId) -> Option<&mut DirtyList> {
+        self.lists.get_mut(&recipient)
+    }
+
+    /// The ids of the range that the recipient can't be expected to hold as the engine does.
+    pub fn unsettled_in(&self, recipient: ShardId, range: &Range) -> BTreeSet<PointId> {
+        let list = &self.lists[&recipient];
+        let bounds = bounds_of(range);
+        let in_flight = self.in_flight.range(bounds.clone()).map(|(key, _)| key);
+        list.dirty
+            .range(bounds.clone())
+            .chain(list.uncertain.range(bounds))
+            .chain(in_flight.filter(|key| self.recipient_of(&key.1) == Some(recipient)))
+            .map(|key| key.1.clone())
+            .collect()
+    }
+
+    /// Ids that are dirty for any recipient.
+    pub fn dirty(&self) -> u64 {
+        self.lists.values().map(DirtyList::len).sum()
+    }
+}
+
+/// The keys of a range, as bounds of an ordered set.
+fn bounds_of(range: &Range) -> (Bound<Key>, Bound<Key>) {
+    let start = match &range.after {
+        Some(after) => Bound::Excluded((range.collection, after.clone())),
+        None => Bound::Included(first_key(range.collection)),
+    };
+    let end = match &range.through {
+        Some(through) => Bound::Included((range.collection, through.clone())),
+        None => Bound::Excluded(first_key(range.collection.next())),
+    };
+    (start, end)
+}
+
+fn first_key(collection: CollectionId) -> Key {
+    (collection, PointId::from(""))
+}
+
+/// The dirty ids of one move.
+#[derive(Debug, Default)]
+pub(crate) struct DirtyList {
+    dirty: BTreeSet<Key>,
+    dirty_bytes: usize,
+    /// Writes of unknown outcome: read again under each fence, when no reader can see them any more.
+    uncertain: BTreeSet<Key>,
+    uncertain_bytes: usize,
+    /// The dirty set was dropped because it was full: everything must be compared again.
+    overflowed: bool,
+    /// So was the uncertain set: everything must be compared again under the fence.
+    uncertain_overflowed: bool,
+}
+
+impl DirtyList {
+    pub fn len(&self) -> u64 {
+        self.dirty.len() as u64
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.dirty.is_empty()
+    }
+
+    pub fn mark(&mut self, key: Key) {
+        let bytes = bytes_of(&key);
+        if self.dirty.insert(key) {
+            self.dirty_bytes += bytes;
+        }
+        if self.dirty_bytes > DIRTY_BYTES_MAX {
+            self.dirty.clear();
+            self.dirty_bytes = 0;
+            self.overflowed = true;
+        }
+        assert!(
+            self.dirty_bytes <= DIRTY_BYTES_MAX && self.uncertain_bytes <= DIRTY_BYTES_MAX,
+            "I14 queues-bounded: {} dirty and {} uncertain bytes",
+            self.dirty_bytes,
+            self.uncertain_bytes
+        );
+    }
+
+    fn mark_uncertain(&mut self, key: Key) {
+        let bytes = bytes_of(&key);
+        if self.uncertain.insert(key) {
+            self.uncertain_bytes += bytes;
+        }
+        if self.uncertain_bytes > DIRTY_BYTES_MAX {
+            self.uncertain.clear();
+            self.uncertain_bytes = 0;
+            self.uncertain_overflowed = true;
+        }
+    }
+
+    /// Whether the set was dropped since this was last asked.
+    pub fn take_overflow(&mut self) -> bool {
+        std::mem::take(&mut self.overflowed)
+    }
+
+    /// Under the fence: everything of unknown outcome is to be read again. Returns whether that is everything there is.
+    pub fn recall_uncertain(&mut self) -> bool {
+        for key in self.uncertain.clone() {
+            self.mark(key);
+        }
+        self.uncertain_overflowed
+    }
+
+    /// Forgets ids that a pass has yet to read.
+    pub fn forget_ahead_of(&mut self, cursor: &Position) {
+        let ahead = match cursor {
+            Position::End => return,
+            Position::Start => std::mem::take(&mut self.dirty),
+            Position::At { collection, through: Through::CollectionEnd } => {
+                self.dirty.split_off(&first_key(collection.next()))
+            }
+            Position::At { collection, through: Through::Id(id) } => {
+                let at = (*collection, id.clone());
+                let mut ahead = self.dirty.split_off(&at);
+                if ahead.remove(&at) {
+                    self.dirty.insert(at);
+                }
+                ahead
+            }
+        };
+        self.dirty_bytes -= ahead.iter().map(bytes_of).sum::<usize>();
+    }
+
+    /// Takes out up to `points_max` ids of one collection, to be read now.
+    pub fn take(&mut self, points_max: usize) -> Option<(CollectionId, Vec<PointId>)> {
+        let collection = self.dirty.first()?.0;
+        let mut ids = Vec::new();
+        while ids.len() < points_max && self.dirty.first().is_some_and(|key| key.0 == collection) {
+            if let Some(key) = self.dirty.pop_first() {
+                self.dirty_bytes -= bytes_of(&key);
+                ids.push(key.1);
+            }
+        }
+        Some((collection, ids))
+    }
+}
+
+/// Bytes that a key costs: its text and the set's own share.
+fn bytes_of(key: &Key) -> usize {
+    key.1.as_str().len() + 64
+}

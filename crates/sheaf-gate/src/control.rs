@@ -1,0 +1,135 @@
+//! Control: follows the coordinator. Which directives count, what a new map or order changes in the record, and when a waiting
+//! coordinator is answered.
+
+use std::sync::Arc;
+
+use sheaf_map::{Map, Moves};
+use sheaf_protocol::{Directive, DirectiveRefusal, Order};
+use sheaf_types::{MapVersion, Revision, ShardId, Term, Time};
+
+use crate::context::Context;
+use crate::effect::WakeReason;
+use crate::event::{Seen, Token};
+use crate::record::{GateRecord, OrderRecord};
+
+/// What the coordinator said last, as far as it isn't durable.
+#[derive(Debug, Default)]
+pub(crate) struct Control {
+    /// Waits until the engine has the collections of its map.
+    pub directive: Option<Box<Directive>>,
+    /// A map that was fetched, waiting in the same way.
+    pub map: Option<Arc<Map>>,
+    /// The map under which the coordinator permits a sweep.
+    pub sweep_permit: Option<MapVersion>,
+    /// The coordinator wants this gate to become a standby.
+    pub retired: bool,
+    polls: Vec<Poll>,
+}
+
+#[derive(Debug)]
+struct Poll {
+    token: Token,
+    seen: Seen,
+    follows: (Term, Revision),
+    deadline: Time,
+}
+
+/// Why a directive is not followed, if so.
+pub(crate) fn refusal_of(
+    directive: &Directive,
+    record: &GateRecord,
+    foreign_points: Option<u64>,
+) -> Option<DirectiveRefusal> {
+    if record.store_id != directive.store_id {
+        return Some(DirectiveRefusal::OtherStore { mine: record.store_id.clone() });
+    }
+    match &record.cluster_id {
+        Some(mine) if *mine != directive.cluster_id => {
+            return Some(DirectiveRefusal::OtherCluster { mine: mine.clone() });
+        }
+        None => {
+            if let Some(points) = foreign_points {
+                return Some(DirectiveRefusal::NotEmpty { points });
+            }
+        }
+        Some(_) => {}
+    }
+    if directive.term < record.term {
+        return Some(DirectiveRefusal::Deposed { highest: record.term });
+    }
+    let known = record.map.as_ref().map_or(MapVersion(0), |map| map.version());
+    let order_of = (directive.term, directive.revision);
+    if order_of < (record.term, record.revision) || directive.map.version() < known {
+        return Some(DirectiveRefusal::Stale { revision: record.revision, map: known });
+    }
+    if let Some(mine) = record.shard.filter(|mine| *mine != directive.shard) {
+        return Some(DirectiveRefusal::OtherShard { mine });
+    }
+    // A gate that has left follows no more directives about the shard that it was.
+    let left = record.shard.is_none() && order_of == (record.term, record.revision);
+    (left && record.cluster_id.is_some())
+        .then_some(DirectiveRefusal::Stale { revision: record.revision, map: known })
+}
+
+/// The record as the directive wants it.
+pub(crate) fn follow(record: &mut GateRecord, directive: &Directive) {
+    record.cluster_id = Some(directive.cluster_id.clone());
+    record.shard = Some(directive.shard);
+    record.term = directive.term;
+    record.revision = directive.revision;
+    adopt(record, &directive.map);
+    let over = |order: &Order| directive.map.committed() >= order.transition;
+    let order = directive.order.clone().filter(|order| !over(order));
+    let before = record.order.take();
+    record.order = order.map(|order| {
+        let prepared = before
+            .is_some_and(|before| before.order.transition == order.transition && before.prepared);
+        OrderRecord { order, prepared }
+    });
+}
+
+/// Makes a newer map current. A transition that it commits, or that is older than one it commits, is over.
+pub(crate) fn adopt(record: &mut GateRecord, map: &Arc<Map>) {
+    if record.map.as_ref().is_some_and(|known| known.version() >= map.version()) {
+        return;
+    }
+    if let (Some(known), Some(me)) = (&record.map, record.shard)
+        && gives_away(known, map, me)
+    {
+        record.clean = false;
+    }
+    record.map = Some(Arc::clone(map));
+    record.order = record.order.take().filter(|order| map.committed() < order.order.transition);
+}
+
+fn gives_away(known: &Map, map: &Map, me: ShardId) -> bool {
+    known.placement() != map.placement()
+        && Moves::between(known.placement(), map.placement()).donors().contains(&me)
+}
+
+impl Control {
+    pub fn wait(&mut self, token: Token, directive: &Directive, seen: Seen, deadline: Time) {
+        let follows = (directive.term, directive.revision);
+        self.polls.push(Poll { token, seen, follows, deadline });
+    }
+
+    /// The polls to be answered now: those with news, those whose time is over, and all but the newest.
+    pub fn due(&mut self, record: &GateRecord, seq: u64, ctx: &mut Context<'_>) -> Vec<Token> {
+        let newest = self.polls.last().map(|poll| poll.token);
+        let (due, waiting): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.polls).into_iter().partition(|poll| {
+                let followed = (record.term, record.revision) >= poll.follows;
+                let news = poll.seen.incarnation != record.incarnation || poll.seen.seq < seq;
+                (followed && news) || poll.deadline <= ctx.now || Some(poll.token) != newest
+            });
+        for poll in &waiting {
+            ctx.wake(poll.deadline, WakeReason::Poll);
+        }
+        self.polls = waiting;
+        due.into_iter().map(|poll| poll.token).collect()
+    }
+
+    pub fn has_polls(&self) -> bool {
+        !self.polls.is_empty()
+    }
+}

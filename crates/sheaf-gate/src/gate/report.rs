@@ -1,0 +1,100 @@
+//! What the gate tells its coordinator, and when there is something new to tell. Decides nothing.
+
+use std::sync::Arc;
+
+use sheaf_protocol::{CopyState, GateReport, Sealed};
+use sheaf_types::{MapVersion, Time};
+
+use super::Gate;
+use crate::donor::Donor;
+use crate::ingest::Recipient;
+use crate::record::GateRecord;
+
+/// Milliseconds between two reports of progress.
+const PROGRESS_MS: u64 = 100;
+
+/// What the coordinator has been told of.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    pub(super) seq: u64,
+    told: Milestones,
+    sent_points: u64,
+    next_at: Time,
+}
+
+/// What a coordinator waits for.
+#[derive(Debug, Default, PartialEq)]
+struct Milestones {
+    record: Option<Arc<GateRecord>>,
+    outgoing: Vec<(CopyState, bool)>,
+    incoming: Vec<Option<Sealed>>,
+}
+
+/// A gate's figures at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GateMetrics {
+    pub map_version: MapVersion,
+    pub held_requests: u64,
+    pub fenced: bool,
+    pub dirty_points: u64,
+    pub sent_points: u64,
+    pub clean: bool,
+}
+
+impl Gate {
+    /// Notices whether there is anything new that a coordinator waits for.
+    pub(super) fn note_progress(&mut self) {
+        let order = self.ledger.order().map(|order| &order.order);
+        let outgoing = self.donor.as_ref().map(|donor| donor.milestones(order));
+        let now = Milestones {
+            record: Some(self.ledger.durable_shared()),
+            outgoing: outgoing.unwrap_or_default(),
+            incoming: self.recipient.as_ref().map(Recipient::seals).unwrap_or_default(),
+        };
+        let sent = self.donor.as_ref().map_or(0, Donor::sent_points);
+        let moved_on = sent != self.progress.sent_points && self.now >= self.progress.next_at;
+        if now != self.progress.told || moved_on {
+            self.progress.seq += 1;
+            self.progress.told = now;
+            self.progress.sent_points = sent;
+            self.progress.next_at = self.now.plus_ms(PROGRESS_MS);
+        }
+    }
+
+    /// What is durably so.
+    pub fn report(&self) -> GateReport {
+        let record = self.ledger.durable();
+        let order = self.ledger.order();
+        let wishes = order.map(|order| &order.order);
+        GateReport {
+            store_id: record.store_id.clone(),
+            incarnation: record.incarnation,
+            cluster_id: record.cluster_id.clone(),
+            shard: record.shard,
+            term: record.term,
+            revision: record.revision,
+            seq: self.progress.seq,
+            map_version: record.map.as_ref().map(|map| map.version()),
+            catalogue_ready: record.map.as_ref().is_some_and(|map| self.catalogue.has_all_of(map)),
+            clean: record.clean,
+            transition: order.map(|order| order.order.transition),
+            prepared: order.is_some_and(|order| order.prepared),
+            outgoing: self.donor.as_ref().map(|donor| donor.reports(wishes)).unwrap_or_default(),
+            incoming: self.recipient.as_ref().map(Recipient::reports).unwrap_or_default(),
+            stall: self.requests.stalls(),
+            load: self.load,
+        }
+    }
+
+    /// Figures for the shell's metrics.
+    pub fn metrics(&self) -> GateMetrics {
+        GateMetrics {
+            map_version: self.ledger.map().map_or(MapVersion(0), |map| map.version()),
+            held_requests: self.requests.held() as u64,
+            fenced: self.fence.is_some(),
+            dirty_points: self.donor.as_ref().map_or(0, Donor::dirty),
+            sent_points: self.donor.as_ref().map_or(0, Donor::sent_points),
+            clean: self.ledger.durable().clean,
+        }
+    }
+}

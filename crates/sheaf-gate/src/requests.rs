@@ -1,0 +1,392 @@
+//! Requests: which may be served now, which are held, which are refused; and what an answer is worth when the engine is done.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use sheaf_map::{Map, Moves};
+use sheaf_protocol::{Refusal, StallReport};
+use sheaf_types::limits::HELD_REQUESTS_MAX;
+use sheaf_types::{CollectionId, MapVersion, PointId, ShardId, Time};
+
+use crate::context::Context;
+use crate::effect::{Answer, Scope, WakeReason};
+use crate::event::{Operation, Outcome, Request, Token};
+use crate::ledger::Ledger;
+
+/// Stalls that are remembered for the percentile.
+const STALLS_MAX: usize = 10_000;
+
+#[derive(Debug, Default)]
+pub(crate) struct Requests {
+    held: BTreeMap<Token, Held>,
+    deadlines: BTreeSet<(Time, Token)>,
+    in_flight: BTreeMap<Token, InFlight>,
+    delayed: BTreeSet<(Time, Token)>,
+    stalls_ms: Vec<u64>,
+}
+
+#[derive(Debug)]
+struct Held {
+    request: Request,
+    since: Time,
+    fenced: bool,
+}
+
+/// A request that the engine is carrying out.
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    pub collection: CollectionId,
+    pub operation: Operation,
+    /// The version at which it was admitted.
+    version: MapVersion,
+    unfiltered: bool,
+}
+
+/// What else bears on a request.
+pub(crate) struct Surroundings<'a> {
+    pub ledger: &'a Ledger,
+    /// The moves whose donors are fenced.
+    pub fence: Option<&'a Moves>,
+    /// Whether every point in the engine is owned, and will be for as long as a request takes.
+    pub engine_is_clean: bool,
+}
+
+enum Judgement {
+    Go {
+        collection: CollectionId,
+        version: MapVersion,
+        scope: Scope,
+    },
+    Refuse(Refusal),
+    /// Until the fence ends.
+    HoldFenced,
+    /// Until a map of this version is durable here.
+    HoldFor(MapVersion),
+}
+
+impl Requests {
+    /// Judges a new request. Returns the version of the map that has to be fetched for it, if any.
+    pub fn arrive(
+        &mut self,
+        token: Token,
+        request: Request,
+        around: &Surroundings<'_>,
+        ctx: &mut Context<'_>,
+    ) -> Option<MapVersion> {
+        match judge(&request, around) {
+            Judgement::Go { collection, version, scope } => {
+                self.admit(token, request.operation, collection, version, scope, ctx);
+                None
+            }
+            Judgement::Refuse(refusal) => {
+                ctx.answer(token, Answer::Refused(refusal));
+                None
+            }
+            Judgement::HoldFenced => {
+                self.hold(token, request, true, ctx);
+                None
+            }
+            Judgement::HoldFor(version) => {
+                self.hold(token, request, false, ctx);
+                Some(version)
+            }
+        }
+    }
+
+    fn hold(&mut self, token: Token, request: Request, fenced: bool, ctx: &mut Context<'_>) {
+        let held = self.held.len();
+        if held >= HELD_REQUESTS_MAX {
+            let refusal = Refusal::TooManyHeld { held, limit: HELD_REQUESTS_MAX };
+            ctx.answer(token, Answer::Refused(refusal));
+            return;
+        }
+        self.deadlines.insert((request.deadline, token));
+        self.held.insert(token, Held { request, since: ctx.now, fenced });
+    }
+
+    fn admit(
+        &mut self,
+        token: Token,
+        operation: Operation,
+        collection: CollectionId,
+        version: MapVersion,
+        scope: Scope,
+        ctx: &mut Context<'_>,
+    ) {
+        let unfiltered = matches!(scope, Scope::All) && operation == Operation::Gather;
+        self.in_flight.insert(token, InFlight { collection, operation, version, unfiltered });
+        ctx.answer(token, Answer::Go { collection, version, scope });
+    }
+
+    /// Judges all held requests again, the oldest first. Returns the tokens that were admitted.
+    pub fn judge_held_again(
+        &mut self,
+        around: &Surroundings<'_>,
+        ctx: &mut Context<'_>,
+    ) -> Vec<Token> {
+        let mut admitted = Vec::new();
+        for (token, held) in std::mem::take(&mut self.held) {
+            match judge(&held.request, around) {
+                Judgement::HoldFenced => {
+                    let since = if held.fenced { held.since } else { ctx.now };
+                    self.held.insert(token, Held { since, fenced: true, ..held });
+                }
+                Judgement::HoldFor(_) => {
+                    self.note_stall(&held, ctx.now);
+                    self.held.insert(token, Held { fenced: false, ..held });
+                }
+                Judgement::Go { collection, version, scope } => {
+                    self.release(token, &held, ctx.now);
+                    self.admit(token, held.request.operation, collection, version, scope, ctx);
+                    admitted.push(token);
+                }
+                Judgement::Refuse(refusal) => {
+                    self.release(token, &held, ctx.now);
+                    ctx.answer(token, Answer::Refused(refusal));
+                }
+            }
+        }
+        admitted
+    }
+
+    /// The highest version that held requests wait for.
+    pub fn wanted_version(&self, around: &Surroundings<'_>) -> Option<MapVersion> {
+        let known = around.ledger.decided().map.as_ref().map(|map| map.version());
+        self.held
+            .values()
+            .filter_map(|held| held.request.version)
+            .filter(|version| known.is_some_and(|known| *version > known))
+            .max()
+    }
+
+    /// Refuses what has reached its deadline, answers what was delayed, and asks to be woken for the rest.
+    pub fn look_at_deadlines(&mut self, around: &Surroundings<'_>, ctx: &mut Context<'_>) {
+        while let Some((deadline, token)) = self.deadlines.first().copied() {
+            if deadline > ctx.now {
+                ctx.wake(deadline, WakeReason::HeldRequest);
+                break;
+            }
+            if let Some(held) = self.held.remove(&token) {
+                self.release(token, &held, ctx.now);
+                ctx.answer(token, Answer::Refused(refusal_at_deadline(&held.request, around)));
+            } else {
+                self.deadlines.remove(&(deadline, token));
+            }
+        }
+        while let Some((due, token)) = self.delayed.first().copied() {
+            if due > ctx.now {
+                ctx.wake(due, WakeReason::DelayedAnswer);
+                break;
+            }
+            self.delayed.remove(&(due, token));
+            ctx.answer(token, Answer::Deliver);
+        }
+        assert!(
+            self.deadlines.len() == self.held.len() && self.held.len() <= HELD_REQUESTS_MAX,
+            "I13 hold-has-deadline: {} held, {} deadlines",
+            self.held.len(),
+            self.deadlines.len()
+        );
+    }
+
+    fn release(&mut self, token: Token, held: &Held, now: Time) {
+        self.deadlines.remove(&(held.request.deadline, token));
+        self.note_stall(held, now);
+    }
+
+    fn note_stall(&mut self, held: &Held, now: Time) {
+        if held.fenced && self.stalls_ms.len() < STALLS_MAX {
+            self.stalls_ms.push(now.ms_since(held.since));
+        }
+    }
+
+    pub fn abandon(&mut self, token: Token) {
+        if let Some(held) = self.held.remove(&token) {
+            self.deadlines.remove(&(held.request.deadline, token));
+        }
+    }
+
+    pub fn in_flight(&self, token: Token) -> Option<&InFlight> {
+        self.in_flight.get(&token)
+    }
+
+    /// Writes that the engine has not answered.
+    pub fn writes_in_flight(&self) -> impl Iterator<Item = (Token, CollectionId, &[PointId])> {
+        self.in_flight.iter().filter_map(|(token, request)| match &request.operation {
+            Operation::Write { ids } => Some((*token, request.collection, ids.as_slice())),
+            Operation::Read { .. } | Operation::Gather => None,
+        })
+    }
+
+    /// Whether a request that sees every point of the engine is under way.
+    pub fn has_unfiltered(&self) -> bool {
+        self.in_flight.values().any(|request| request.unfiltered)
+    }
+
+    /// The engine is done: says what the caller may be told. `delay_ms` holds back a write's acknowledgement.
+    pub fn done(
+        &mut self,
+        token: Token,
+        outcome: Outcome,
+        delay_ms: u64,
+        around: &Surroundings<'_>,
+        ctx: &mut Context<'_>,
+    ) {
+        let Some(request) = self.in_flight.remove(&token) else {
+            return; // The shell repeats itself.
+        };
+        let answer = match (&request.operation, outcome) {
+            (_, Outcome::Failed) => Answer::Deliver,
+            (Operation::Write { .. }, Outcome::Unknown) => Answer::OutcomeUnknown,
+            (Operation::Write { ids }, Outcome::Done) => {
+                // Without a fence in between, a map can only take ids away by an operator's accepting the loss.
+                if owns_all(around.ledger, ids) { Answer::Deliver } else { Answer::OutcomeUnknown }
+            }
+            (Operation::Read { ids }, _) => match newest_version(around.ledger) {
+                Some(version) if !owns_all(around.ledger, ids) => {
+                    Answer::Refused(Refusal::Moved { version })
+                }
+                Some(_) => Answer::Deliver,
+                None => Answer::Refused(Refusal::NotServing),
+            },
+            (Operation::Gather, _) => match newest_version(around.ledger) {
+                Some(version) if version != request.version => {
+                    Answer::Refused(Refusal::OtherVersion { version })
+                }
+                Some(_) => Answer::Deliver,
+                None => Answer::Refused(Refusal::NotServing),
+            },
+        };
+        if delay_ms > 0 && matches!(answer, Answer::Deliver) {
+            self.delayed.insert((ctx.now.plus_ms(delay_ms), token));
+        } else {
+            ctx.answer(token, answer);
+        }
+    }
+
+    /// Forgets the stalls of earlier transitions.
+    pub fn forget_stalls(&mut self) {
+        self.stalls_ms.clear();
+    }
+
+    pub fn stalls(&self) -> StallReport {
+        let mut sorted = self.stalls_ms.clone();
+        sorted.sort_unstable();
+        let at = (sorted.len() * 99).div_ceil(100).saturating_sub(1);
+        StallReport {
+            held_requests: sorted.len() as u64,
+            stall_ms_max: sorted.last().copied().unwrap_or_default(),
+            stall_ms_p99: sorted.get(at).copied().unwrap_or_default(),
+        }
+    }
+
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+}
+
+fn newest_version(ledger: &Ledger) -> Option<MapVersion> {
+    ledger.decided().map.as_ref().map(|map| map.version())
+}
+
+/// Whether this gate owns the ids in the map that it serves by and in the newest that it has decided on.
+fn owns_all(ledger: &Ledger, ids: &[PointId]) -> bool {
+    [ledger.durable(), ledger.decided()].iter().all(|record| match (&record.map, record.shard) {
+        (Some(map), Some(me)) => ids.iter().all(|id| map.owner(id.placement_key()) == Some(me)),
+        _ => false,
+    })
+}
+
+fn refusal_at_deadline(request: &Request, around: &Surroundings<'_>) -> Refusal {
+    let Some(version) = around.ledger.map().map(|map| map.version()) else {
+        return Refusal::NotServing;
+    };
+    match judge(request, around) {
+        Judgement::HoldFor(wanted) => Refusal::Behind { version, wanted },
+        Judgement::HoldFenced | Judgement::Go { .. } => Refusal::Fenced { version },
+        Judgement::Refuse(refusal) => refusal,
+    }
+}
+
+fn judge(request: &Request, around: &Surroundings<'_>) -> Judgement {
+    let ledger = around.ledger;
+    let (Some(map), Some(me)) = (ledger.map(), ledger.shard()) else {
+        return Judgement::Refuse(Refusal::NotServing);
+    };
+    let (Some(newest), Some(_)) = (&ledger.decided().map, ledger.decided().shard) else {
+        return Judgement::Refuse(Refusal::NotServing);
+    };
+    if map.shard(me).is_some_and(|entry| entry.store_id != ledger.durable().store_id) {
+        return Judgement::Refuse(Refusal::NotServing);
+    }
+    if request.shard.is_some_and(|shard| shard != me) {
+        return Judgement::Refuse(Refusal::OtherShard { me });
+    }
+    if let Some(wanted) = request.version.filter(|version| *version > map.version()) {
+        return Judgement::HoldFor(wanted);
+    }
+    let Some(collection) = map.collection(&request.collection) else {
+        return Judgement::Refuse(Refusal::NoCollection { version: map.version() });
+    };
+    let verdict = match &request.operation {
+        Operation::Read { ids } | Operation::Write { ids } => {
+            judge_ids(ids, me, map, newest, around)
+        }
+        Operation::Gather => judge_gather(request.version, me, map, newest, around),
+    };
+    verdict.unwrap_or_else(|| Judgement::Go {
+        collection: collection.id,
+        version: map.version(),
+        scope: if around.engine_is_clean {
+            Scope::All
+        } else {
+            Scope::Owned { map: Arc::clone(map), me }
+        },
+    })
+}
+
+/// `None`: nothing stands against it.
+fn judge_ids(
+    ids: &[PointId],
+    me: ShardId,
+    map: &Map,
+    newest: &Map,
+    around: &Surroundings<'_>,
+) -> Option<Judgement> {
+    let mut hold = None;
+    for id in ids {
+        let key = id.placement_key();
+        if newest.owner(key) != Some(me) {
+            return Some(Judgement::Refuse(Refusal::Moved { version: newest.version() }));
+        }
+        if map.owner(key) != Some(me) {
+            hold = Some(Judgement::HoldFor(newest.version()));
+        } else if around.fence.is_some_and(|fence| fence.of(key).is_some_and(|mv| mv.donor == me)) {
+            hold = Some(Judgement::HoldFenced);
+        }
+    }
+    hold
+}
+
+/// `None`: nothing stands against it.
+fn judge_gather(
+    version: Option<MapVersion>,
+    me: ShardId,
+    map: &Map,
+    newest: &Map,
+    around: &Surroundings<'_>,
+) -> Option<Judgement> {
+    if newest.version() != map.version() {
+        return Some(match version {
+            Some(version) if version < newest.version() => {
+                Judgement::Refuse(Refusal::OtherVersion { version: newest.version() })
+            }
+            _ => Judgement::HoldFor(newest.version()),
+        });
+    }
+    if version.is_some_and(|version| version != map.version()) {
+        return Some(Judgement::Refuse(Refusal::OtherVersion { version: map.version() }));
+    }
+    let fenced = around.fence.is_some_and(|fence| fence.donors().contains(&me));
+    fenced.then_some(Judgement::HoldFenced)
+}

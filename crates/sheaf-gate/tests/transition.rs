@@ -1,0 +1,237 @@
+//! Two gates through a transition, driven by hand: what a coordinator would say is said by the test.
+
+mod world;
+
+use std::sync::Arc;
+
+use sheaf_gate::{Answer, Operation, Scope};
+use sheaf_map::Map;
+use sheaf_protocol::{CopyState, DirectiveRefusal, Refusal, Stage};
+use sheaf_types::{Attempt, PointId, ShardId};
+use world::{World, map_of, order};
+
+const IDS: [&str; 12] = ["", "a", "a/b", "a?b", "b", "c", "d", "doc#3", "e", "zz", "ünïcode", "🦀"];
+
+/// Shard 1 owns everything; shard 2 joins.
+fn grow() -> (World, Arc<Map>, Arc<Map>) {
+    let mut world = World::new(&[1, 2]);
+    let (current, next) = (map_of(1, 0, &[1]), map_of(2, 1, &[1, 2]));
+    world.direct(&[1], &current, None);
+    for (value, id) in IDS.iter().enumerate() {
+        let token = world.write(1, id, Some(value as u32));
+        assert!(world.delivered(1, token), "{id}");
+    }
+    (world, current, next)
+}
+
+fn moving<'a>(next: &Map) -> Vec<&'a str> {
+    let goes = |id: &&str| next.owner(PointId::from(*id).placement_key()) == Some(ShardId(2));
+    IDS.into_iter().filter(goes).collect()
+}
+
+fn staying<'a>(next: &Map) -> Vec<&'a str> {
+    let goes = moving(next);
+    IDS.into_iter().filter(|id| !goes.contains(id)).collect()
+}
+
+fn copy(world: &mut World, current: &Arc<Map>, next: &Arc<Map>) {
+    world.direct(&[1, 2], current, Some(order(Stage::Prepare, 0, next)));
+    assert!(world.report(1).prepared && world.report(2).prepared);
+    world.direct(&[1, 2], current, Some(order(Stage::Copy, 0, next)));
+    world.pass(100);
+    assert_eq!(world.report(1).outgoing[0].state, CopyState::Converged);
+}
+
+#[test]
+fn a_join_moves_every_outgoing_point_and_sweeps_it_at_the_donor() {
+    let (mut world, current, next) = grow();
+    copy(&mut world, &current, &next);
+    world.direct(&[1, 2], &current, Some(order(Stage::Fence, 1, &next)));
+    world.pass(50);
+    let donor = world.report(1).outgoing[0].clone();
+    let proof = donor.proof.expect("drained");
+    let recipient = world.report(2).incoming[0];
+    assert_eq!((proof.attempt, proof.donor), (Attempt(1), proof.recipient));
+    assert_eq!(proof.donor.points, moving(&next).len() as u64);
+    assert_eq!((recipient.seq, recipient.digest), (proof.seq, proof.donor));
+    assert_eq!(recipient.sealed.map(|sealed| sealed.donor), Some(proof.donor));
+    world.direct(&[1, 2], &next, None);
+    world.pass(200);
+    assert_eq!(world.ids_at(2), moving(&next));
+    assert_eq!(world.ids_at(1), staying(&next));
+    assert!(world.report(1).clean && world.report(2).clean);
+}
+
+#[test]
+fn writes_and_deletes_during_the_copy_arrive_before_the_seal() {
+    let (mut world, current, next) = grow();
+    copy(&mut world, &current, &next);
+    let ids = moving(&next);
+    world.cut = true;
+    world.write(1, ids[0], Some(100));
+    world.write(1, ids[1], None);
+    world.write(1, ids[2], Some(7));
+    world.write(1, ids[2], Some(102));
+    assert_ne!(world.value_at(2, ids[0]), Some(100));
+    world.cut = false;
+    world.direct(&[1, 2], &current, Some(order(Stage::Fence, 1, &next)));
+    world.pass(1_000);
+    assert!(world.report(1).outgoing[0].proof.is_some());
+    assert_eq!(world.value_at(2, ids[0]), Some(100));
+    assert_eq!(world.value_at(2, ids[1]), None);
+    assert_eq!(world.value_at(2, ids[2]), Some(102));
+}
+
+#[test]
+fn a_fence_holds_outgoing_ids_and_searches_and_lets_others_through() {
+    let (mut world, current, next) = grow();
+    copy(&mut world, &current, &next);
+    world.direct(&[1, 2], &current, Some(order(Stage::Fence, 1, &next)));
+    let stays = world.write(1, staying(&next)[0], Some(5));
+    assert!(world.delivered(1, stays));
+    let goes = world.write(1, moving(&next)[0], Some(6));
+    let search = world.token();
+    world.request(1, search, Operation::Gather);
+    assert!(world.answer(1, goes).is_none() && world.answer(1, search).is_none());
+    world.direct(&[2, 1], &next, None);
+    let moved = Refusal::Moved { version: next.version() };
+    assert_eq!(world.refusal(1, goes), Some(moved));
+    assert_eq!(world.value_at(2, moving(&next)[0]), Some(first_value(moving(&next)[0])));
+}
+
+/// The value that `grow` gave to an id.
+fn first_value(id: &str) -> u32 {
+    IDS.iter().position(|known| *known == id).map_or(0, |at| at as u32)
+}
+
+#[test]
+fn a_fence_that_is_backed_out_lets_held_requests_go_on_and_can_be_tried_again() {
+    let (mut world, current, next) = grow();
+    copy(&mut world, &current, &next);
+    let id = moving(&next)[0];
+    world.direct(&[1, 2], &current, Some(order(Stage::Fence, 1, &next)));
+    let held = world.write(1, id, Some(55));
+    assert!(world.answer(1, held).is_none());
+    world.direct(&[1, 2], &current, Some(order(Stage::Copy, 1, &next)));
+    assert!(world.delivered(1, held));
+    world.pass(50);
+    assert_eq!(world.report(1).outgoing[0].proof, None);
+    world.direct(&[1, 2], &current, Some(order(Stage::Fence, 2, &next)));
+    world.pass(50);
+    let proof = world.report(1).outgoing[0].proof.expect("drained");
+    assert_eq!(proof.attempt, Attempt(2));
+    assert_eq!(world.value_at(2, id), Some(55));
+}
+
+#[test]
+fn a_held_request_is_refused_at_its_deadline_and_nothing_is_applied() {
+    let (mut world, current, next) = grow();
+    copy(&mut world, &current, &next);
+    let id = moving(&next)[0];
+    let before = world.value_at(1, id);
+    world.direct(&[1, 2], &current, Some(order(Stage::Fence, 1, &next)));
+    let held = world.write(1, id, Some(55));
+    world.pass(1_100);
+    assert_eq!(world.refusal(1, held), Some(Refusal::Fenced { version: current.version() }));
+    assert_eq!(world.value_at(1, id), before);
+}
+
+#[test]
+fn a_late_fence_directive_after_the_back_out_changes_nothing() {
+    let (mut world, current, next) = grow();
+    copy(&mut world, &current, &next);
+    world.direct(&[1, 2], &current, Some(order(Stage::Fence, 1, &next)));
+    let late = world.directive(1, 4, &current, Some(order(Stage::Fence, 1, &next)));
+    world.direct(&[1, 2], &current, Some(order(Stage::Copy, 1, &next)));
+    let refusal = world.direct_with(1, late);
+    assert!(matches!(refusal, Some(DirectiveRefusal::Stale { .. })), "{refusal:?}");
+    let token = world.write(1, moving(&next)[0], Some(1));
+    assert!(world.delivered(1, token));
+}
+
+#[test]
+fn a_donor_that_restarts_during_the_copy_compares_everything_again() {
+    let (mut world, current, next) = grow();
+    copy(&mut world, &current, &next);
+    let id = moving(&next)[0];
+    world.cut = true;
+    world.write(1, id, Some(77)); // Acknowledged, dirty, and not sent.
+    world.restart(1);
+    world.cut = false;
+    world.direct(&[1, 2], &current, Some(order(Stage::Copy, 0, &next)));
+    world.pass(1_000);
+    let report = world.report(1).outgoing[0].clone();
+    assert_eq!(report.state, CopyState::Converged);
+    assert!(report.sent_points < moving(&next).len() as u64, "only what differs is sent");
+    assert_eq!(world.value_at(2, id), Some(77));
+}
+
+#[test]
+fn a_recipient_that_restarts_gets_a_new_stream_that_repairs_what_differs() {
+    let (mut world, current, next) = grow();
+    copy(&mut world, &current, &next);
+    let (lost, extra) = (moving(&next)[1], moving(&next)[2]);
+    world.restart(2);
+    world.write(1, extra, None);
+    world.nodes.get_mut(&ShardId(2)).unwrap().engine.points.remove(&(world::WORDS, lost.into()));
+    world.direct(&[1, 2], &current, Some(order(Stage::Copy, 0, &next)));
+    world.pass(2_000);
+    assert_eq!(world.report(1).outgoing[0].state, CopyState::Converged);
+    assert!(world.value_at(2, lost).is_some());
+    assert_eq!(world.value_at(2, extra), None);
+}
+
+#[test]
+fn a_restarted_fenced_donor_holds_until_it_is_told_the_outcome() {
+    let (mut world, current, next) = grow();
+    copy(&mut world, &current, &next);
+    world.direct(&[1, 2], &current, Some(order(Stage::Fence, 1, &next)));
+    world.restart(1);
+    let held = world.write(1, moving(&next)[0], Some(9));
+    world.pass(500);
+    assert!(world.answer(1, held).is_none());
+    world.direct(&[1], &next, None);
+    assert_eq!(world.refusal(1, held), Some(Refusal::Moved { version: next.version() }));
+}
+
+#[test]
+fn an_abort_sweeps_the_recipient_and_frees_the_donor() {
+    let (mut world, current, next) = grow();
+    copy(&mut world, &current, &next);
+    assert!(!world.ids_at(2).is_empty());
+    world.direct(&[1, 2], &current, None);
+    world.pass(100);
+    assert!(world.ids_at(2).is_empty() && world.report(2).clean);
+    let token = world.write(1, moving(&next)[0], Some(3));
+    assert!(world.delivered(1, token));
+}
+
+#[test]
+fn what_arrives_stays_invisible_until_the_commit() {
+    let (mut world, current, next) = grow();
+    copy(&mut world, &current, &next);
+    let search = world.token();
+    world.request(2, search, Operation::Gather);
+    let answers = &world.nodes[&ShardId(2)].answers[&search];
+    assert!(matches!(answers[0], Answer::Go { scope: Scope::Owned { .. }, .. }), "{answers:?}");
+}
+
+#[test]
+fn a_recipient_that_is_asked_before_it_heard_the_commit_fetches_the_map_and_serves() {
+    let (mut world, current, next) = grow();
+    copy(&mut world, &current, &next);
+    world.direct(&[1, 2], &current, Some(order(Stage::Fence, 1, &next)));
+    world.pass(50);
+    world.latest = Some(Arc::clone(&next));
+    let token = world.token();
+    let request = sheaf_gate::Request {
+        version: Some(next.version()),
+        shard: Some(ShardId(2)),
+        collection: "words".into(),
+        operation: Operation::Read { ids: vec![moving(&next)[0].into()] },
+        deadline: world.now.plus_ms(1_000),
+    };
+    world.event(2, sheaf_gate::Event::Requested { token, request });
+    assert!(world.delivered(2, token));
+    assert_eq!(world.report(2).map_version, Some(next.version()));
+}

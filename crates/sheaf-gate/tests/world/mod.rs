@@ -1,0 +1,396 @@
+//! Gates with engines in memory, wired to each other; whatever a core asks for happens at once, in order.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use sheaf_gate::{
+    Answer, Changed, Effects, EngineCall, EngineReply, Event, FrameAnswer, Gate, GateRecord, JobId,
+    Operation, Outcome, Outgoing, Page, Request, Scanned, Seen, Select, Token, Write,
+};
+use sheaf_map::{Collection, Map, ShardEntry, Weight};
+use sheaf_protocol::{CopyOptions, Directive, DirectiveRefusal, GateReport, Order, Refusal, Stage};
+use sheaf_types::*;
+
+pub const WORDS: CollectionId = CollectionId(1);
+
+#[derive(Default)]
+pub struct Engine {
+    pub points: BTreeMap<(CollectionId, PointId), StoredPoint>,
+}
+
+pub struct Node {
+    pub gate: Gate,
+    pub record: GateRecord,
+    pub engine: Engine,
+    pub answers: BTreeMap<Token, Vec<Answer>>,
+    collections: Vec<CollectionId>,
+}
+
+pub struct World {
+    pub now: Time,
+    pub nodes: BTreeMap<ShardId, Node>,
+    /// The bodies of writes that wait to be admitted.
+    bodies: BTreeMap<Token, Vec<(PointId, Option<StoredPoint>)>>,
+    frames: BTreeMap<(ShardId, Token), (ShardId, Outgoing)>,
+    queue: VecDeque<(ShardId, Work)>,
+    next_token: u64,
+    revision: u64,
+    /// Frames are dropped while set.
+    pub cut: bool,
+    pub latest: Option<Arc<Map>>,
+}
+
+enum Work {
+    Event(Event),
+    Engine(JobId, EngineCall),
+    Frame(Outgoing),
+    Request(Token, CollectionId),
+}
+
+pub fn entry(shard: u64) -> ShardEntry {
+    ShardEntry {
+        id: ShardId(shard),
+        primary_url: format!("http://gate-{shard}"),
+        replica_urls: vec![],
+        weight: Weight::ONE,
+        store_id: StoreId::from(format!("store-{shard}")),
+    }
+}
+
+pub fn map_of(version: u64, committed: u64, shards: &[u64]) -> Arc<Map> {
+    let config = CollectionConfig {
+        name: "words".into(),
+        dim: 1,
+        metric: Metric::L2,
+        index: IndexKind::Hnsw,
+        pq_subspaces: None,
+        binary: None,
+        filterable: vec![],
+        multivector: None,
+        vector_encryption: None,
+    };
+    let words = Collection { id: WORDS, config: Arc::new(config) };
+    let shards = shards.iter().copied().map(entry).collect();
+    let (version, committed) = (MapVersion(version), TransitionId(committed));
+    Arc::new(Map::new(ClusterId::from("c"), version, committed, shards, vec![words]).unwrap())
+}
+
+impl World {
+    pub fn new(shards: &[u64]) -> Self {
+        let mut world = Self {
+            now: Time(1),
+            nodes: BTreeMap::new(),
+            bodies: BTreeMap::new(),
+            frames: BTreeMap::new(),
+            queue: VecDeque::new(),
+            next_token: 1,
+            revision: 0,
+            cut: false,
+            latest: None,
+        };
+        for shard in shards {
+            let store = StoreId::from(format!("store-{shard}"));
+            let record = GateRecord::new(store).restarted();
+            let gate = Gate::new(world.now, record.clone(), vec![]);
+            let (answers, collections) = (BTreeMap::new(), vec![]);
+            let engine = Engine::default();
+            world
+                .nodes
+                .insert(ShardId(*shard), Node { gate, record, engine, answers, collections });
+        }
+        world
+    }
+
+    /// Crashes the gate and starts it again on what is durable.
+    pub fn restart(&mut self, shard: u64) {
+        let id = ShardId(shard);
+        self.queue.retain(|(to, _)| *to != id);
+        let node = self.nodes.get_mut(&id).unwrap();
+        node.record = node.record.clone().restarted();
+        node.gate = Gate::new(self.now, node.record.clone(), node.collections.clone());
+        node.answers.clear();
+    }
+
+    pub fn token(&mut self) -> Token {
+        self.next_token += 1;
+        Token(self.next_token)
+    }
+
+    pub fn event(&mut self, shard: u64, event: Event) {
+        self.queue.push_back((ShardId(shard), Work::Event(event)));
+        self.run();
+    }
+
+    pub fn run(&mut self) {
+        for _ in 0..100_000 {
+            let Some((shard, work)) = self.queue.pop_front() else { return };
+            match work {
+                Work::Event(event) => self.handle(shard, event),
+                Work::Engine(job, call) => {
+                    let reply = self.nodes.get_mut(&shard).unwrap().call(call);
+                    self.handle(shard, Event::EngineAnswered { job, reply });
+                }
+                Work::Frame(outgoing) => self.deliver(shard, outgoing),
+                Work::Request(token, collection) => self.carry_out(shard, token, collection),
+            }
+        }
+        panic!("the world never comes to rest");
+    }
+
+    /// Lets time pass in steps of 10 ms.
+    pub fn pass(&mut self, ms: u64) {
+        for _ in 0..ms / 10 {
+            self.now = self.now.plus_ms(10);
+            for shard in self.nodes.keys().copied().collect::<Vec<_>>() {
+                self.queue.push_back((shard, Work::Event(Event::Tick)));
+            }
+            self.run();
+        }
+    }
+
+    fn handle(&mut self, shard: ShardId, event: Event) {
+        let now = self.now;
+        let effects = self.nodes.get_mut(&shard).unwrap().gate.handle(now, event);
+        self.perform(shard, effects);
+    }
+
+    fn perform(&mut self, shard: ShardId, effects: Effects) {
+        if let Some(persist) = effects.persist {
+            self.nodes.get_mut(&shard).unwrap().record = (*persist.record).clone();
+            self.queue.push_back((shard, Work::Event(Event::Persisted { seq: persist.seq })));
+        }
+        for (job, call) in effects.engine {
+            self.queue.push_back((shard, Work::Engine(job, call)));
+        }
+        for outgoing in effects.send {
+            self.queue.push_back((shard, Work::Frame(outgoing)));
+        }
+        for (token, answer) in effects.answer {
+            if let Some((donor, sent)) = self.frames.remove(&(shard, token)) {
+                self.answer_frame(donor, &sent, answer);
+                continue;
+            }
+            if let Answer::Go { collection, .. } = &answer {
+                self.queue.push_back((shard, Work::Request(token, *collection)));
+            }
+            self.nodes.get_mut(&shard).unwrap().answers.entry(token).or_default().push(answer);
+        }
+        if effects.fetch_map.is_some() {
+            let event = match self.latest.clone() {
+                Some(map) => Event::MapLearned { map },
+                None => Event::MapUnavailable,
+            };
+            self.queue.push_back((shard, Work::Event(event)));
+        }
+    }
+
+    fn deliver(&mut self, donor: ShardId, outgoing: Outgoing) {
+        let recipient = outgoing.frame.recipient;
+        if self.cut {
+            let frame = &outgoing.frame;
+            let answer = FrameAnswer::Lost;
+            let event =
+                Event::FrameAnswered { recipient, stream: frame.stream, seq: frame.seq, answer };
+            self.queue.push_back((donor, Work::Event(event)));
+            return;
+        }
+        let token = self.token();
+        let frame = Box::new(outgoing.frame.clone());
+        self.frames.insert((recipient, token), (donor, outgoing));
+        self.queue.push_back((recipient, Work::Event(Event::FrameArrived { token, frame })));
+    }
+
+    fn answer_frame(&mut self, donor: ShardId, sent: &Outgoing, answer: Answer) {
+        let Answer::Frame(result) = answer else { panic!("not a frame's answer: {answer:?}") };
+        let answer = match result {
+            Ok(verdict) => FrameAnswer::Carried(verdict),
+            Err(refusal) => FrameAnswer::Refused(refusal),
+        };
+        let (recipient, stream, seq) = (sent.frame.recipient, sent.frame.stream, sent.frame.seq);
+        let event = Event::FrameAnswered { recipient, stream, seq, answer };
+        self.queue.push_back((donor, Work::Event(event)));
+    }
+
+    fn carry_out(&mut self, shard: ShardId, token: Token, collection: CollectionId) {
+        let writes = self.bodies.remove(&token).unwrap_or_default();
+        let node = self.nodes.get_mut(&shard).unwrap();
+        for (id, point) in writes {
+            match point {
+                Some(point) => node.engine.points.insert((collection, id), point),
+                None => node.engine.points.remove(&(collection, id)),
+            };
+        }
+        self.handle(shard, Event::RequestDone { token, outcome: Outcome::Done });
+    }
+
+    /// Sends a write; `value` `None` deletes. What the gate answered so far is in `answers`.
+    pub fn write(&mut self, shard: u64, id: &str, value: Option<u32>) -> Token {
+        let token = self.token();
+        let id = PointId::from(id);
+        let point = value.map(|value| {
+            StoredPoint::new(WORDS, id.clone(), PointBody::encode(&[value as f32], None))
+        });
+        self.bodies.insert(token, vec![(id.clone(), point)]);
+        self.request(shard, token, Operation::Write { ids: vec![id] });
+        token
+    }
+
+    pub fn request(&mut self, shard: u64, token: Token, operation: Operation) {
+        let deadline = self.now.plus_ms(1_000);
+        let collection = "words".to_owned();
+        let request = Request { version: None, shard: None, collection, operation, deadline };
+        self.event(shard, Event::Requested { token, request });
+    }
+
+    /// Directs every given gate; the revision grows with each call.
+    pub fn direct(&mut self, shards: &[u64], map: &Arc<Map>, order: Option<Order>) {
+        self.revision += 1;
+        self.latest = Some(Arc::clone(map));
+        for shard in shards {
+            let directive = self.directive(*shard, self.revision, map, order.clone());
+            let refusal = self.direct_with(*shard, directive);
+            assert_eq!(refusal, None, "{shard}");
+        }
+    }
+
+    pub fn directive(
+        &self,
+        shard: u64,
+        revision: u64,
+        map: &Arc<Map>,
+        order: Option<Order>,
+    ) -> Directive {
+        let fenced = order.as_ref().is_some_and(|order| order.stage == Stage::Fence);
+        Directive {
+            cluster_id: ClusterId::from("c"),
+            term: Term(1),
+            revision: Revision(revision),
+            shard: ShardId(shard),
+            store_id: StoreId::from(format!("store-{shard}")),
+            map: Arc::clone(map),
+            order,
+            sweep: !fenced,
+            retired: false,
+        }
+    }
+
+    pub fn direct_with(&mut self, shard: u64, directive: Directive) -> Option<DirectiveRefusal> {
+        let token = self.token();
+        let deadline = self.now.plus_ms(5);
+        let event = Event::Directed {
+            token,
+            directive: Box::new(directive),
+            seen: Seen::default(),
+            deadline,
+        };
+        self.event(shard, event);
+        let answers = self.nodes.get_mut(&ShardId(shard)).unwrap().answers.remove(&token);
+        match answers.and_then(|mut answers| answers.pop()) {
+            Some(Answer::Directed(Err(refusal))) => Some(refusal),
+            _ => None,
+        }
+    }
+
+    pub fn report(&mut self, shard: u64) -> GateReport {
+        self.nodes[&ShardId(shard)].gate.report()
+    }
+
+    pub fn answer(&self, shard: u64, token: Token) -> Option<&Answer> {
+        self.nodes[&ShardId(shard)].answers.get(&token).and_then(|answers| answers.last())
+    }
+
+    pub fn refusal(&self, shard: u64, token: Token) -> Option<Refusal> {
+        match self.answer(shard, token) {
+            Some(Answer::Refused(refusal)) => Some(refusal.clone()),
+            _ => None,
+        }
+    }
+
+    pub fn delivered(&self, shard: u64, token: Token) -> bool {
+        matches!(self.answer(shard, token), Some(Answer::Deliver))
+    }
+
+    pub fn ids_at(&self, shard: u64) -> Vec<String> {
+        let points = &self.nodes[&ShardId(shard)].engine.points;
+        points.keys().map(|(_, id)| id.to_string()).collect()
+    }
+
+    pub fn value_at(&self, shard: u64, id: &str) -> Option<u32> {
+        let points = &self.nodes[&ShardId(shard)].engine.points;
+        let point = points.get(&(WORDS, PointId::from(id)))?;
+        Some(point.body.vector()[0] as u32)
+    }
+}
+
+impl Node {
+    fn call(&mut self, call: EngineCall) -> EngineReply {
+        match call {
+            EngineCall::CreateCollection { id, .. } => {
+                self.collections.push(id);
+                EngineReply::Done
+            }
+            EngineCall::DropCollection { id } => {
+                self.collections.retain(|known| *known != id);
+                self.engine.points.retain(|key, _| key.0 != id);
+                EngineReply::Done
+            }
+            EngineCall::Scan(scan) => EngineReply::Page(self.scan(&scan)),
+            EngineCall::Read { collection, ids } => EngineReply::Points(
+                ids.into_iter()
+                    .map(|id| self.engine.points.get(&(collection, id)).cloned())
+                    .collect(),
+            ),
+            EngineCall::Apply { collection, writes } => EngineReply::Applied(
+                writes.into_iter().map(|write| self.apply(collection, write)).collect(),
+            ),
+        }
+    }
+
+    fn apply(&mut self, collection: CollectionId, write: Write) -> Changed {
+        let (old, new) = match write {
+            Write::Upsert(point) => {
+                let new = Some(point.hash);
+                (self.engine.points.insert((collection, point.id.clone()), point), new)
+            }
+            Write::Delete(id) => (self.engine.points.remove(&(collection, id)), None),
+        };
+        Changed { old: old.map(|point| point.hash), new }
+    }
+
+    fn scan(&self, scan: &sheaf_gate::Scan) -> Page {
+        let selected = |id: &PointId| match &scan.select {
+            Select::Moving { moves, mv } => moves.of(id.placement_key()) == Some(*mv),
+            Select::Foreign { map, me } => map.owner(id.placement_key()) != Some(*me),
+        };
+        let mut page = Page::default();
+        for ((collection, id), point) in &self.engine.points {
+            let inside = *collection == scan.collection
+                && scan.after.as_ref().is_none_or(|after| id > after)
+                && scan.through.as_ref().is_none_or(|through| id <= through);
+            if !inside || !selected(id) {
+                continue;
+            }
+            page.points.push(Scanned {
+                id: id.clone(),
+                hash: point.hash,
+                point: scan.bodies.then(|| point.clone()),
+            });
+            // Small pages, so that passes have many ranges.
+            if page.points.len() >= 3 {
+                page.looked_through = Some(id.clone());
+                break;
+            }
+        }
+        page
+    }
+}
+
+pub fn order(stage: Stage, attempt: u64, next: &Arc<Map>) -> Order {
+    Order {
+        transition: TransitionId(1),
+        attempt: Attempt(attempt),
+        stage,
+        next: Arc::clone(next),
+        copy: CopyOptions::default(),
+    }
+}

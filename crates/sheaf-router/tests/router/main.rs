@@ -1,0 +1,7 @@
+//! What the router's core promises, tried through its only interface.
+
+mod gathers;
+mod merging;
+mod points;
+mod properties;
+mod world;

@@ -1,0 +1,162 @@
+//! The settings that exist, with their defaults and what each means. Decides nothing about them.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use sheaf_types::limits::FENCE_BUDGET_MS_DEFAULT;
+
+use super::{RoleSettings, one_or_many};
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// A line for a person.
+    #[default]
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What every daemon has.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Common {
+    /// `KEY[:role[:collections]]`: who may call, as what, and which collections.
+    #[serde(rename = "api_key", deserialize_with = "one_or_many")]
+    pub api_keys: Vec<String>,
+    /// A file of such keys, one a line; `#` begins a comment.
+    pub api_key_file: Option<PathBuf>,
+    /// What coordinators, routers and shards show each other.
+    pub peer_key: Option<String>,
+    /// Without keys, and without encryption.
+    pub insecure: bool,
+    /// Insecure where other machines can reach it.
+    pub i_know: bool,
+    pub log: LogFormat,
+    /// A level (`info`), or directives for modules (`info,sheaf_gate=debug`).
+    pub log_level: String,
+}
+
+impl Default for Common {
+    fn default() -> Self {
+        Self {
+            api_keys: Vec::new(),
+            api_key_file: None,
+            peer_key: None,
+            insecure: false,
+            i_know: false,
+            log: LogFormat::default(),
+            log_level: "info".to_owned(),
+        }
+    }
+}
+
+/// A coordinator's own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CoordinatorSettings {
+    pub listen: String,
+    pub data_dir: Option<PathBuf>,
+    /// The shards that a new cluster begins with.
+    #[serde(rename = "shard", deserialize_with = "one_or_many")]
+    pub shards: Vec<String>,
+    /// `<shard id>=<url>`.
+    #[serde(rename = "replica", deserialize_with = "one_or_many")]
+    pub replicas: Vec<String>,
+    /// Milliseconds after which a fence is backed out.
+    pub fence_budget_ms: u64,
+    pub autoscale: Autoscale,
+}
+
+impl Default for CoordinatorSettings {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:7600".to_owned(),
+            data_dir: None,
+            shards: Vec::new(),
+            replicas: Vec::new(),
+            fence_budget_ms: FENCE_BUDGET_MS_DEFAULT,
+            autoscale: Autoscale::default(),
+        }
+    }
+}
+
+impl RoleSettings for CoordinatorSettings {
+    const ROLE: &'static str = "coordinator";
+}
+
+/// When the coordinator grows into a standby, or drains a shard, by itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Autoscale {
+    pub enabled: bool,
+    /// Points on the fullest shard above which the cluster grows; 0: never.
+    pub high_water_points: u64,
+    /// Points a shard would have after one left, below which the least loaded is drained; 0: never.
+    pub low_water_points: u64,
+    /// Where to grow; each is used once.
+    #[serde(deserialize_with = "one_or_many")]
+    pub standby_urls: Vec<String>,
+    pub interval_secs: u64,
+    /// Seconds after a transition in which none is begun.
+    pub cooldown_secs: u64,
+    /// 0: no cap.
+    pub max_shards: u64,
+    /// Scale-in stops here.
+    pub min_shards: u64,
+}
+
+impl Default for Autoscale {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            high_water_points: 0,
+            low_water_points: 0,
+            standby_urls: Vec::new(),
+            interval_secs: 30,
+            cooldown_secs: 300,
+            max_shards: 0,
+            min_shards: 1,
+        }
+    }
+}
+
+/// A shard's own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ShardSettings {
+    pub listen: String,
+    pub data_dir: Option<PathBuf>,
+    #[serde(rename = "coordinator", deserialize_with = "one_or_many")]
+    pub coordinators: Vec<String>,
+}
+
+impl Default for ShardSettings {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:7700".to_owned(), data_dir: None, coordinators: Vec::new() }
+    }
+}
+
+impl RoleSettings for ShardSettings {
+    const ROLE: &'static str = "shard";
+}
+
+/// A router's own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RouterSettings {
+    pub listen: String,
+    #[serde(rename = "coordinator", deserialize_with = "one_or_many")]
+    pub coordinators: Vec<String>,
+}
+
+impl Default for RouterSettings {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:7500".to_owned(), coordinators: Vec::new() }
+    }
+}
+
+impl RoleSettings for RouterSettings {
+    const ROLE: &'static str = "router";
+}

@@ -1,0 +1,79 @@
+//! I15: a collection that was dropped and created again shows nothing that was written before the drop began.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::fact::{Answer, Call, Fact, OpId, Stamp};
+use crate::panel::{Checker, Moment, Violation};
+
+const LABEL: &str = "I15 dropped-stays-dropped";
+
+/// Names of collections that a harness drops begin so; only the others have histories of single points.
+pub const TEMPORARY: &str = "temporary";
+
+#[derive(Default)]
+struct Life {
+    /// When the last acknowledged drop began and ended, and when the last creation was acknowledged.
+    dropped: Option<(u64, u64)>,
+    created: Option<u64>,
+}
+
+/// Judges reads in temporary collections.
+#[derive(Default)]
+pub struct DroppedStaysDropped {
+    open: BTreeMap<OpId, (u64, Call)>,
+    lives: BTreeMap<Arc<str>, Life>,
+    /// When each upsert ended. One that never ended may take effect in the new collection.
+    returned: BTreeMap<Stamp, u64>,
+}
+
+impl DroppedStaysDropped {
+    fn read(&self, op: OpId, began: u64, collection: &Arc<str>, stamp: Stamp) -> Result<(), Violation> {
+        let Some(life) = self.lives.get(collection) else { return Ok(()) };
+        let (Some((drop_began, drop_ended)), Some(created)) = (life.dropped, life.created) else { return Ok(()) };
+        let written = self.returned.get(&stamp).copied().unwrap_or(u64::MAX);
+        if drop_ended < created && created < began && written < drop_began {
+            let text = format!(
+                "call {} read {stamp} in {collection}, acknowledged before it was dropped and created again",
+                op.0
+            );
+            return Err(Violation::new(LABEL, text));
+        }
+        Ok(())
+    }
+}
+
+impl Checker for DroppedStaysDropped {
+    fn judge(&mut self, moment: Moment, fact: &Fact) -> Result<(), Violation> {
+        match fact {
+            Fact::Invoked { op, call } => {
+                self.open.insert(*op, (moment.fact, call.clone()));
+            }
+            Fact::Returned { op, answer } => {
+                let Some((began, call)) = self.open.remove(op) else { return Ok(()) };
+                match (call, answer) {
+                    (Call::Upsert { points, .. }, Answer::Done) => {
+                        self.returned.extend(points.iter().map(|(_, stamp)| (*stamp, moment.fact)));
+                    }
+                    (Call::Create { collection }, Answer::Done) => {
+                        self.lives.entry(collection).or_default().created = Some(moment.fact);
+                    }
+                    (Call::Drop { collection }, Answer::Done) => {
+                        self.lives.entry(collection).or_default().dropped = Some((began, moment.fact));
+                    }
+                    (Call::Get { collection, .. }, Answer::Point(Some(stamp))) => {
+                        self.read(*op, began, &collection, *stamp)?;
+                    }
+                    (Call::Gather { collection }, Answer::Points(points)) => {
+                        for (_, stamp) in points {
+                            self.read(*op, began, &collection, *stamp)?;
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,93 @@
+//! I10: a donor whose fence is durable admits no request on an outgoing point until its coordinator's word ends the fence.
+//!
+//! The word is a later directive that doesn't order this fence, or the committed map of this transition.
+
+use std::collections::BTreeMap;
+
+use sheaf_map::Moves;
+use sheaf_protocol::{Directive, Stage};
+use sheaf_types::{Attempt, Revision, ShardId, Term, TransitionId};
+
+use crate::fact::{Fact, Held, NodeId};
+use crate::panel::{Checker, Moment, Violation};
+
+const LABEL: &str = "I10 fence-holds";
+
+struct Fence {
+    transition: TransitionId,
+    attempt: Attempt,
+    said: (Term, Revision),
+    shard: ShardId,
+    moves: Moves,
+    /// The coordinator ended it; what is durable at the gate may not say so yet.
+    ended: bool,
+}
+
+#[derive(Default)]
+pub struct FenceHolds {
+    fences: BTreeMap<NodeId, Fence>,
+}
+
+impl FenceHolds {
+    fn held(&mut self, node: NodeId, held: &Held) {
+        let (Some(shard), Some(map), Some(order)) = (held.shard, &held.map, &held.order) else { return };
+        if order.stage != Stage::Fence {
+            return;
+        }
+        let known = self.fences.get(&node);
+        if known.is_some_and(|fence| (fence.transition, fence.attempt) >= (order.transition, order.attempt)) {
+            return;
+        }
+        let moves = Moves::between(map.placement(), order.next.placement());
+        let fence = Fence {
+            transition: order.transition,
+            attempt: order.attempt,
+            said: (held.term, held.revision),
+            shard,
+            moves,
+            ended: false,
+        };
+        self.fences.insert(node, fence);
+    }
+
+    fn directed(&mut self, node: NodeId, directive: &Directive) {
+        let Some(fence) = self.fences.get_mut(&node) else { return };
+        let later = (directive.term, directive.revision) > fence.said;
+        let same = directive.order.as_ref().is_some_and(|order| {
+            order.stage == Stage::Fence
+                && (order.transition, order.attempt) == (fence.transition, fence.attempt)
+        });
+        fence.ended |= later && !same;
+    }
+}
+
+impl Checker for FenceHolds {
+    fn judge(&mut self, _: Moment, fact: &Fact) -> Result<(), Violation> {
+        match fact {
+            Fact::Persisted { node, held } | Fact::GateStarted { node, held } => self.held(*node, held),
+            Fact::Directed { node, directive } => self.directed(*node, directive),
+            Fact::MapFetched { node, map } => {
+                if let Some(fence) = self.fences.get_mut(node) {
+                    fence.ended |= map.committed() >= fence.transition;
+                }
+            }
+            Fact::Admitted { node, gather, points, version, .. } => {
+                let Some(fence) = self.fences.get(node).filter(|fence| !fence.ended) else { return Ok(()) };
+                let outgoing = |point: &&crate::fact::PointAt| {
+                    fence.moves.of(point.id.placement_key()).is_some_and(|mv| mv.donor == fence.shard)
+                };
+                let donor = fence.moves.donors().contains(&fence.shard);
+                let point = points.iter().find(outgoing);
+                if point.is_some() || (*gather && donor) {
+                    let text = format!(
+                        "node {} ({}) is fenced for {} {} and admitted a request at {version} on {point:?} (gather: {gather})",
+                        node.0, fence.shard, fence.transition, fence.attempt
+                    );
+                    return Err(Violation::new(LABEL, text));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}

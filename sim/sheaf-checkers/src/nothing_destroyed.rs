@@ -1,0 +1,92 @@
+//! P8: the only copy of a point is never deleted by Sheaf itself; at the end each point is at its owner, and only there.
+
+use std::collections::BTreeMap;
+
+use sheaf_types::ShardId;
+
+use crate::committed::Committed;
+use crate::fact::{By, Fact, HeldPoint, NodeId, PointAt, Stamp};
+use crate::panel::{Checker, Moment, Violation};
+
+const LABEL: &str = "P8 nothing-destroyed";
+
+#[derive(Default)]
+pub struct NothingDestroyed {
+    committed: Committed,
+    /// What clients' requests made of each point, at its owner.
+    truth: BTreeMap<PointAt, Option<Stamp>>,
+    holds: BTreeMap<NodeId, BTreeMap<PointAt, Stamp>>,
+    shards: BTreeMap<ShardId, NodeId>,
+    last: BTreeMap<NodeId, (Option<ShardId>, Vec<HeldPoint>)>,
+}
+
+impl NothingDestroyed {
+    fn applied(&mut self, fact: &Fact) -> Result<(), Violation> {
+        let Fact::Applied { node, shard, by, point, before, after } = fact else { return Ok(()) };
+        if let Some(shard) = shard {
+            self.shards.insert(*shard, *node);
+        }
+        let owner = self.committed.owner(&point.id);
+        let held = self.holds.entry(*node).or_default();
+        match after {
+            Some(stamp) => held.insert(point.clone(), *stamp),
+            None => held.remove(point),
+        };
+        if *by == By::Request {
+            if owner.is_some() && owner == *shard {
+                self.truth.insert(point.clone(), *after);
+            }
+            return Ok(());
+        }
+        let truth = self.truth.get(point).copied().flatten();
+        let destroyed = before.filter(|stamp| truth == Some(*stamp) && *after != truth);
+        let Some(stamp) = destroyed else { return Ok(()) };
+        let dropped = self.committed.current().is_none_or(|map| map.collection_by_id(point.collection).is_none());
+        let keeper = owner.and_then(|owner| self.shards.get(&owner));
+        let kept = keeper.and_then(|node| self.holds.get(node)).and_then(|points| points.get(point));
+        if !dropped && kept != Some(&stamp) {
+            let text = format!("node {} deleted {point:?} = {stamp}, but its owner {owner:?} holds {kept:?}", node.0);
+            return Err(Violation::new(LABEL, text));
+        }
+        Ok(())
+    }
+
+    fn ended(&self) -> Result<(), Violation> {
+        let broken = |text: String| Err(Violation::new(LABEL, text));
+        let Some(map) = self.committed.current() else { return Ok(()) };
+        let mut found: BTreeMap<&PointAt, Option<Stamp>> = BTreeMap::new();
+        for (node, (shard, points)) in &self.last {
+            for held in points {
+                let owner = map.owner(held.point.id.placement_key());
+                if owner == *shard && owner.is_some() {
+                    found.insert(&held.point, held.stamp);
+                } else if held.stamp.is_some() {
+                    return broken(format!("node {} ({shard:?}) still holds foreign {:?}", node.0, held.point));
+                }
+            }
+        }
+        for (point, truth) in &self.truth {
+            let kept = found.get(point).copied().flatten();
+            if map.collection_by_id(point.collection).is_some() && kept != *truth {
+                let owner = map.owner(point.id.placement_key());
+                return broken(format!("{point:?} should be {truth:?}, but its owner {owner:?} holds {kept:?}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Checker for NothingDestroyed {
+    fn judge(&mut self, _: Moment, fact: &Fact) -> Result<(), Violation> {
+        self.committed.learn(fact);
+        match fact {
+            Fact::Applied { .. } => self.applied(fact)?,
+            Fact::Holds { node, shard, points } => {
+                self.last.insert(*node, (*shard, points.clone()));
+            }
+            Fact::Ended { .. } => self.ended()?,
+            _ => {}
+        }
+        Ok(())
+    }
+}

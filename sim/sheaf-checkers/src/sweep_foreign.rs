@@ -1,0 +1,29 @@
+//! I11: a gate itself (sweep, ingest) never touches a point that its shard owns under the newest committed map.
+
+use crate::committed::Committed;
+use crate::fact::{By, Fact};
+use crate::panel::{Checker, Moment, Violation};
+
+const LABEL: &str = "I11 sweep-foreign";
+
+#[derive(Default)]
+pub struct SweepForeign {
+    committed: Committed,
+}
+
+impl Checker for SweepForeign {
+    fn judge(&mut self, _: Moment, fact: &Fact) -> Result<(), Violation> {
+        self.committed.learn(fact);
+        let Fact::Applied { node, shard, by: By::Gate, point, before, after } = fact else { return Ok(()) };
+        let current = self.committed.current().filter(|map| map.collection_by_id(point.collection).is_some());
+        let owner = current.and_then(|map| map.owner(point.id.placement_key()));
+        if owner.is_some() && owner == *shard && before != after {
+            let text = format!(
+                "node {} itself changed {point:?} from {before:?} to {after:?}, but its shard {owner:?} owns it",
+                node.0
+            );
+            return Err(Violation::new(LABEL, text));
+        }
+        Ok(())
+    }
+}

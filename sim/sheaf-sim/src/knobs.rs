@@ -1,0 +1,183 @@
+//! What one seed is like: which faults it knows and how often, how the network, the disks and the clients behave.
+//!
+//! A swarm: most seeds lack most faults, so that runs differ in kind and not only in luck.
+
+use crate::dice::{Dice, Purpose};
+
+/// The likelihoods and sizes of one run. Times are microseconds unless named otherwise.
+#[derive(Clone, Debug)]
+pub struct Knobs {
+    pub gates: u32,
+    pub first_shards: u32,
+    pub routers: u32,
+    pub clients: u32,
+    pub coordinators: u32,
+    pub ids: u64,
+    pub safety_us: u64,
+    pub think_us: u64,
+    pub operator_us: u64,
+    pub preload: bool,
+
+    pub delay_min_us: u64,
+    pub delay_mean_us: u64,
+    pub straggler: f64,
+    pub loss: f64,
+    pub duplicate: f64,
+    pub cut_every_us: Option<u64>,
+
+    pub crash_gate_every_us: Option<u64>,
+    pub crash_coordinator_every_us: Option<u64>,
+    pub crash_router_every_us: Option<u64>,
+    /// A crash between two effects of one event.
+    pub crash_between: f64,
+    /// A crash soon after the stored phase of a transition changed.
+    pub crash_at_phase: f64,
+    pub pause_every_us: Option<u64>,
+    pub slow_every_us: Option<u64>,
+    pub takeover_every_us: Option<u64>,
+    pub clock_skew: bool,
+    pub spurious_tick: f64,
+
+    pub engine_mean_us: u64,
+    pub engine_unavailable: f64,
+    pub engine_unknown: f64,
+    pub engine_page_max: u64,
+    pub fsync_mean_us: u64,
+    pub store_mean_us: u64,
+    pub store_unknown: f64,
+}
+
+impl Knobs {
+    /// The swarm's draw for this seed.
+    pub fn draw(seed: u64) -> Self {
+        let mut dice = Dice::new(seed, Purpose::Knobs);
+        let first_shards = dice.between(1, 4) as u32;
+        let mut knobs = Self {
+            gates: first_shards + dice.between(1, 4) as u32,
+            first_shards,
+            routers: dice.between(1, 3) as u32,
+            clients: dice.between(3, 6) as u32,
+            ids: dice.between(12, 60),
+            safety_us: dice.between(8, 20) * 1_000_000,
+            think_us: dice.between(60, 250) * 1_000,
+            operator_us: dice.between(500, 3_000) * 1_000,
+            preload: dice.chance(0.8),
+            ..Self::calm()
+        };
+        knobs.draw_network(&mut dice);
+        knobs.draw_processes(&mut dice);
+        knobs.draw_disks(&mut dice);
+        knobs
+    }
+
+    /// No fault at all.
+    pub fn calm() -> Self {
+        Self {
+            gates: 4,
+            first_shards: 2,
+            routers: 2,
+            clients: 4,
+            coordinators: 2,
+            ids: 40,
+            safety_us: 12_000_000,
+            think_us: 100_000,
+            operator_us: 2_000_000,
+            preload: true,
+            delay_min_us: 200,
+            delay_mean_us: 1_000,
+            straggler: 0.0,
+            loss: 0.0,
+            duplicate: 0.0,
+            cut_every_us: None,
+            crash_gate_every_us: None,
+            crash_coordinator_every_us: None,
+            crash_router_every_us: None,
+            crash_between: 0.0,
+            crash_at_phase: 0.0,
+            pause_every_us: None,
+            slow_every_us: None,
+            takeover_every_us: None,
+            clock_skew: false,
+            spurious_tick: 0.0,
+            engine_mean_us: 500,
+            engine_unavailable: 0.0,
+            engine_unknown: 0.0,
+            engine_page_max: 1_000,
+            fsync_mean_us: 2_000,
+            store_mean_us: 3_000,
+            store_unknown: 0.0,
+        }
+    }
+
+    fn draw_network(&mut self, dice: &mut Dice) {
+        self.delay_mean_us = [300, 2_000, 10_000, 40_000][dice.below(4) as usize];
+        if dice.chance(0.4) {
+            self.straggler = dice.share(0.001, 0.02);
+        }
+        if dice.chance(0.4) {
+            self.loss = dice.share(0.005, 0.15);
+        }
+        if dice.chance(0.4) {
+            self.duplicate = dice.share(0.01, 0.3);
+        }
+        if dice.chance(0.4) {
+            self.cut_every_us = Some(dice.between(1_000, 5_000) * 1_000);
+        }
+    }
+
+    fn draw_processes(&mut self, dice: &mut Dice) {
+        let every = |dice: &mut Dice, share: f64| dice.chance(share).then(|| dice.between(1_500, 8_000) * 1_000);
+        self.crash_gate_every_us = every(dice, 0.45);
+        self.crash_coordinator_every_us = every(dice, 0.35);
+        self.crash_router_every_us = every(dice, 0.2);
+        self.pause_every_us = every(dice, 0.25);
+        self.slow_every_us = every(dice, 0.2);
+        self.takeover_every_us = every(dice, 0.2);
+        if dice.chance(0.3) {
+            self.crash_between = dice.share(0.000_05, 0.001);
+        }
+        if dice.chance(0.35) {
+            self.crash_at_phase = dice.share(0.05, 0.5);
+        }
+        self.clock_skew = dice.chance(0.5);
+        if dice.chance(0.3) {
+            self.spurious_tick = dice.share(0.001, 0.02);
+        }
+    }
+
+    fn draw_disks(&mut self, dice: &mut Dice) {
+        self.engine_mean_us = [100, 500, 3_000, 15_000][dice.below(4) as usize];
+        self.engine_page_max = [1, 3, 10, 1_000][dice.below(4) as usize];
+        self.fsync_mean_us = [200, 2_000, 20_000][dice.below(3) as usize];
+        self.store_mean_us = [500, 3_000, 30_000][dice.below(3) as usize];
+        if dice.chance(0.3) {
+            self.engine_unavailable = dice.share(0.001, 0.05);
+        }
+        if dice.chance(0.3) {
+            self.engine_unknown = dice.share(0.001, 0.05);
+        }
+        if dice.chance(0.3) {
+            self.store_unknown = dice.share(0.01, 0.3);
+        }
+    }
+
+    /// Ends every fault; sizes and speeds stay.
+    pub fn heal(&mut self) {
+        let calm = Self::calm();
+        *self = Self {
+            gates: self.gates,
+            first_shards: self.first_shards,
+            routers: self.routers,
+            clients: self.clients,
+            coordinators: self.coordinators,
+            ids: self.ids,
+            safety_us: self.safety_us,
+            think_us: self.think_us,
+            operator_us: self.operator_us,
+            preload: self.preload,
+            engine_page_max: self.engine_page_max,
+            clock_skew: self.clock_skew,
+            ..calm
+        };
+    }
+}

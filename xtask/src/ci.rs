@@ -1,0 +1,141 @@
+//! `cargo xtask ci`: the steps, their order, and what is printed about them.
+//!
+//! Stops at the first failure and says how to run that step again. Never repairs anything.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use clap::ValueEnum;
+
+use crate::{metadata, sim, tidy};
+
+/// What must pass, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Step {
+    Format,
+    Lint,
+    Tidy,
+    Build,
+    Test,
+    Simulate,
+}
+
+/// Runs the steps, from `from` on. `commands` are the names that may follow `cargo xtask`.
+///
+/// # Errors
+/// When a step can't even be started. A step that fails is not an error: it is in the exit code.
+pub fn run(root: &Path, from: Step, commands: &[String]) -> anyhow::Result<ExitCode> {
+    let mut times = Vec::new();
+    for &step in Step::value_variants().iter().skip_while(|&&step| step != from) {
+        let name = step.name();
+        let mut command = step.command(root)?;
+        let shown = command.as_ref().map_or("cargo xtask tidy".to_owned(), shown);
+        println!("\n== {name}: {shown}");
+        let (passed, took) = timed(|| match &mut command {
+            Some(command) => Ok(command.status()?.success()),
+            None => Ok(tidy::run(root, commands)? == ExitCode::SUCCESS),
+        });
+        times.push(format!("{name} {}", seconds(took)));
+        if !passed? {
+            println!("\nci: FAILED at {name} ({})", times.join(" · "));
+            println!("only this step:  {shown}");
+            println!("from here on:    cargo xtask ci --from {name}");
+            return Ok(ExitCode::FAILURE);
+        }
+        println!("== {name}: ok, {}", seconds(took));
+    }
+    println!("\nci: passed ({})", times.join(" · "));
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Step {
+    fn name(self) -> String {
+        self.to_possible_value().map_or(String::new(), |value| value.get_name().to_owned())
+    }
+
+    /// The step as a process; `None` for `tidy`, which runs in this one.
+    fn command(self, root: &Path) -> anyhow::Result<Option<Command>> {
+        let mut command = crate::cargo(root);
+        match self {
+            Self::Format => command.args(["fmt", "--all", "--check"]),
+            Self::Lint => {
+                command.args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])
+            }
+            Self::Tidy => return Ok(None),
+            // The selection of packages that the tests have, or features differ and half is built twice.
+            Self::Build => command.args(["build", "--workspace", "--bins", "--tests"]),
+            Self::Test => {
+                command.env("SHEAF_BIN", sheaf_binary(root)?);
+                match has_nextest(root) {
+                    true => command.args(["nextest", "run", "--workspace"]),
+                    false => command.args(["test", "--workspace", "--lib", "--bins", "--tests"]),
+                }
+            }
+            Self::Simulate => command.args(sim::CARGO_ARGS).arg("--").args(sim::SMOKE),
+        };
+        Ok(Some(command))
+    }
+}
+
+/// The command as a person would type it.
+fn shown(command: &Command) -> String {
+    let set = command.get_envs().filter_map(|(name, value)| {
+        value.map(|value| format!("{}={}", name.display(), value.display()))
+    });
+    let args = command.get_args().map(|arg| arg.display().to_string());
+    set.chain(["cargo".to_owned()]).chain(args).collect::<Vec<_>>().join(" ")
+}
+
+/// The binary that the end-to-end tests start; the step `build` made it.
+fn sheaf_binary(root: &Path) -> anyhow::Result<PathBuf> {
+    let name = format!("sheaf{}", std::env::consts::EXE_SUFFIX);
+    Ok(metadata::read(root)?.target_directory.join("debug").join(name))
+}
+
+fn has_nextest(root: &Path) -> bool {
+    let mut command = crate::cargo(root);
+    command.args(["nextest", "--version"]).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+fn timed<T>(work: impl FnOnce() -> anyhow::Result<T>) -> (anyhow::Result<T>, Duration) {
+    let started = now();
+    let result = work();
+    (result, now() - started)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a person wants to know how long each step took; nothing depends on it"
+)]
+fn now() -> Instant {
+    Instant::now()
+}
+
+fn seconds(took: Duration) -> String {
+    match took.as_secs() {
+        0..60 => format!("{:.1} s", took.as_secs_f64()),
+        whole => format!("{} min {:02} s", whole / 60, whole % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_step_can_be_run_by_pasting_its_line() {
+        for step in Step::value_variants() {
+            let command = step.command(&crate::root()).expect("cargo knows this workspace");
+            let line = command.as_ref().map_or("cargo xtask tidy".to_owned(), shown);
+            assert!(line.starts_with("cargo ") || line.starts_with("SHEAF_BIN="), "{line}");
+        }
+    }
+
+    #[test]
+    fn long_times_are_told_in_minutes() {
+        assert_eq!(seconds(Duration::from_millis(2_340)), "2.3 s");
+        assert_eq!(seconds(Duration::from_secs(125)), "2 min 05 s");
+    }
+}
