@@ -1,1 +1,26 @@
-//! Placeholder.
+//! The harness of the end-to-end tests: a cluster of real processes, clients that see what any client sees, and a record
+//! that judges them.
+//!
+//! Knows Sheaf by its command line and its HTTP surfaces only, never by its crates' insides. Each test is in `cluster/`.
+
+pub mod ask;
+pub mod binary;
+pub mod cluster;
+pub mod load;
+pub mod node;
+pub mod operate;
+pub mod patience;
+pub mod points;
+pub mod proxy;
+pub mod record;
+pub mod router;
+
+pub use ask::{Answer, Client, Gone};
+pub use cluster::{Cluster, Shape};
+pub use load::{Load, Tally};
+pub use node::{Node, Role};
+pub use operate::{Ended, Operator};
+pub use patience::{eventually, pause_ms};
+pub use proxy::Proxy;
+pub use record::{Broken, Fate, Record};
+pub use router::Router;

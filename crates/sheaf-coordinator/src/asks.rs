@@ -27,7 +27,9 @@ const NODES_MAX: usize = 1_000;
 pub(crate) enum Caller {
     Client(Token),
     /// Autoscale, with its reason.
-    Autoscale { why: String },
+    Autoscale {
+        why: String,
+    },
 }
 
 /// What an ask comes to.
@@ -159,7 +161,11 @@ fn replayed(record: &CoordinatorRecord, asked: &Asked) -> Option<Result<Reply, A
     let key = asked.key.as_ref()?;
     let used = record.keys.iter().find(|used| used.key == *key)?;
     let same = used.ask == asked.ask;
-    Some(if same { Ok(used.reply.clone()) } else { Err(AskRefusal::KeyReused { key: key.clone() }) })
+    Some(if same {
+        Ok(used.reply.clone())
+    } else {
+        Err(AskRefusal::KeyReused { key: key.clone() })
+    })
 }
 
 /// Decides an ask.

@@ -51,10 +51,18 @@ impl Default for AutoscaleConfig {
 /// What autoscale would do now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    Grow { url: String, why: String },
-    Drain { shard: ShardId, why: String },
+    Grow {
+        url: String,
+        why: String,
+    },
+    Drain {
+        shard: ShardId,
+        why: String,
+    },
     /// Nothing, for this reason. Without figures: a reason that only changes its figures is not news.
-    Nothing { why: String },
+    Nothing {
+        why: String,
+    },
 }
 
 /// Looks at the shards.
@@ -77,7 +85,8 @@ pub(crate) fn judge(
             }
         }
     }
-    let Some((fullest, points)) = loads.iter().max_by_key(|(entry, n)| per_weight(entry, *n)) else {
+    let Some((fullest, points)) = loads.iter().max_by_key(|(entry, n)| per_weight(entry, *n))
+    else {
         return nothing("the cluster has no shards");
     };
     let cooling = record.autoscale.last_action.is_some_and(|at| {

@@ -16,9 +16,6 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self {
-            fence_budget_ms: FENCE_BUDGET_MS_DEFAULT,
-            autoscale: AutoscaleConfig::default(),
-        }
+        Self { fence_budget_ms: FENCE_BUDGET_MS_DEFAULT, autoscale: AutoscaleConfig::default() }
     }
 }

@@ -28,14 +28,30 @@ const REGRESSIONS_MAX: u32 = 3;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Observed {
     /// It was not heard of since this coordinator speaks to it.
-    Never { since: Time },
-    Up { report: Box<GateReport>, since: Time },
+    Never {
+        since: Time,
+    },
+    Up {
+        report: Box<GateReport>,
+        since: Time,
+    },
     /// It answers, and doesn't follow.
-    Refusing { refusal: DirectiveRefusal, since: Time, last: Option<Box<GateReport>> },
+    Refusing {
+        refusal: DirectiveRefusal,
+        since: Time,
+        last: Option<Box<GateReport>>,
+    },
     /// Another node answers at its address, or its disk was replaced.
-    Imposter { store_id: StoreId, since: Time },
+    Imposter {
+        store_id: StoreId,
+        since: Time,
+    },
     /// Whether it follows is unknown.
-    Unreachable { since: Time, reason: String, last: Option<Box<GateReport>> },
+    Unreachable {
+        since: Time,
+        reason: String,
+        last: Option<Box<GateReport>>,
+    },
 }
 
 #[derive(Debug)]

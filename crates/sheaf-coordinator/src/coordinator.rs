@@ -248,7 +248,12 @@ impl Coordinator {
     }
 
     /// Writes down that autoscale has acted, and why.
-    fn autoscaled(&self, mut record: CoordinatorRecord, why: &str, reply: &Reply) -> CoordinatorRecord {
+    fn autoscaled(
+        &self,
+        mut record: CoordinatorRecord,
+        why: &str,
+        reply: &Reply,
+    ) -> CoordinatorRecord {
         record.autoscale.last_action = Some(self.now);
         record.autoscale.why_not = None;
         let transition = match reply {
@@ -267,14 +272,15 @@ impl Coordinator {
     /// Writes down why autoscale does nothing, if that is news. `next_standby`: the first one was no help.
     fn explain(&mut self, why: String, next_standby: bool, effects: &mut Effects) {
         let record = self.ledger.durable();
-        if record.autoscale.why_not.as_ref() == Some(&why) && !next_standby {
+        let rotates = next_standby && record.autoscale.standbys.len() > 1;
+        if record.autoscale.why_not.as_ref() == Some(&why) && !rotates {
             return;
         }
         if !self.ledger.is_free() {
             return; // It looks again in a while.
         }
         let mut record = record.draft();
-        if next_standby && !record.autoscale.standbys.is_empty() {
+        if rotates {
             record.autoscale.standbys.rotate_left(1);
         }
         if record.autoscale.why_not.as_ref() != Some(&why) {
@@ -295,14 +301,13 @@ impl Coordinator {
     }
 
     fn wake(&self) -> Option<(Time, WakeReason)> {
-        let autoscale = self.config.autoscale.enabled && !self.asks.has_autoscale();
-        let wakes = [
-            self.contacts.wake(),
-            self.asks.wake(),
-            self.ledger.wake(),
-            moves::wake(&self.facts()),
-            autoscale.then_some((self.autoscale_at, WakeReason::Autoscale)),
-        ];
+        let mut wakes = vec![self.contacts.wake(), self.asks.wake(), self.ledger.wake()];
+        // While a write is pending nothing can be decided: its end is an event.
+        if self.ledger.reigns() && self.ledger.is_free() {
+            let autoscale = self.config.autoscale.enabled && !self.asks.has_autoscale();
+            wakes.push(autoscale.then_some((self.autoscale_at, WakeReason::Autoscale)));
+            wakes.push(moves::wake(&self.facts()));
+        }
         wakes.into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 

@@ -77,15 +77,34 @@ pub enum WakeReason {
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Reply {
     /// A transition runs, or is queued behind another.
-    Accepted { transition: TransitionId, shards: Vec<ShardId> },
+    Accepted {
+        transition: TransitionId,
+        shards: Vec<ShardId>,
+    },
     /// The shards are in the map.
-    Added { shards: Vec<ShardId>, version: MapVersion },
+    Added {
+        shards: Vec<ShardId>,
+        version: MapVersion,
+    },
     /// The shard is out of the map.
-    Removed { shard: ShardId, version: MapVersion },
+    Removed {
+        shard: ShardId,
+        version: MapVersion,
+    },
     /// The shard had left the map before; nothing waits for its node any more.
-    Forgotten { shard: ShardId },
+    Forgotten {
+        shard: ShardId,
+    },
     /// The transition was paused, resumed, throttled, promoted or cancelled.
-    Steered { transition: TransitionId },
-    Created { collection: Collection, version: MapVersion },
-    Dropped { existed: bool, version: MapVersion },
+    Steered {
+        transition: TransitionId,
+    },
+    Created {
+        collection: Collection,
+        version: MapVersion,
+    },
+    Dropped {
+        existed: bool,
+        version: MapVersion,
+    },
 }

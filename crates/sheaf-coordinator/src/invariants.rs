@@ -69,8 +69,7 @@ fn assert_committed(before: &CoordinatorRecord, record: &CoordinatorRecord) {
     assert_eq!((was.id, &was.phase), (id, &Phase::Fence), "I9 {id} commits out of a fence");
     assert_eq!(was.next, record.map, "I9 {id} commits the map that gates were told");
     let proved: BTreeSet<_> = running.moves.iter().map(|mv| (mv.donor, mv.recipient)).collect();
-    let moves =
-        sheaf_map::Moves::between(before.map.placement(), record.map.placement());
+    let moves = sheaf_map::Moves::between(before.map.placement(), record.map.placement());
     let pairs: BTreeSet<_> = moves.pairs().iter().map(|mv| (mv.donor, mv.recipient)).collect();
     assert_eq!(proved, pairs, "I9 {id} has a proof for each pair");
     for mv in &running.moves {

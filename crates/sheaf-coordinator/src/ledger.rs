@@ -55,13 +55,19 @@ struct Pending {
 
 #[derive(Debug, PartialEq)]
 enum State {
-    Writing { write: u64 },
+    Writing {
+        write: u64,
+    },
     /// The outcome is unknown; the store is read until it is known.
     Reading,
     /// To be read again then.
-    ReadAt { at: Time },
+    ReadAt {
+        at: Time,
+    },
     /// Known not to be there; to be written again then.
-    WriteAt { at: Time },
+    WriteAt {
+        at: Time,
+    },
 }
 
 impl Ledger {

@@ -22,6 +22,7 @@ mod plan;
 mod record;
 mod refusal;
 mod url;
+mod view;
 
 pub use autoscale::AutoscaleConfig;
 pub use config::Config;
@@ -39,3 +40,7 @@ pub use record::{
 };
 pub use refusal::AskRefusal;
 pub use url::normalise as normalise_url;
+pub use view::{
+    AutoscaleView, Health, LoadView, PairView, RetiringView, Role, ShardView, StatusView,
+    TransitionView, TransitionsView,
+};

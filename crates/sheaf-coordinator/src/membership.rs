@@ -216,7 +216,11 @@ pub(crate) fn remove(
 }
 
 /// Lets go of the nodes that confirmed that they have left; `None` when there is none.
-pub(crate) fn let_go(record: &CoordinatorRecord, contacts: &Contacts, now: Time) -> Option<CoordinatorRecord> {
+pub(crate) fn let_go(
+    record: &CoordinatorRecord,
+    contacts: &Contacts,
+    now: Time,
+) -> Option<CoordinatorRecord> {
     let has_left = |retiring: &Retiring| {
         contacts.fresh(retiring.shard.id).is_some_and(|report| report.shard.is_none())
     };

@@ -27,7 +27,7 @@ use crate::record::{
 pub(crate) use accept::{accept, options};
 pub(crate) use start::{EMPTY_CLUSTER_POINTS, begin_next};
 pub(crate) use steer::{cancel, pause, promote, resume, throttle};
-pub(crate) use waiting::{Waiting, waiting};
+pub(crate) use waiting::waiting;
 
 /// Tries at fencing that a transition remembers, the last ones.
 const FENCE_TRIES_KEPT_MAX: usize = 16;
@@ -79,7 +79,8 @@ impl PhaseClock {
             return;
         };
         self.incarnations.entry(shard).or_insert(report.incarnation);
-        let awaits = transition.phase == Phase::Sweep { permitted: false };
+        let awaits = transition.phase == Phase::Sweep { permitted: false }
+            && transition.recipients.binary_search(&shard).is_ok();
         if awaits && sweep::confirms(record, shard, report) {
             self.confirmed.entry(shard).or_insert(now);
         }
@@ -145,7 +146,12 @@ impl Facts<'_> {
 }
 
 /// Ends the running transition of `record`.
-fn end(facts: &Facts<'_>, outcome: Outcome, reason: String, unswept: Vec<ShardId>) -> CoordinatorRecord {
+fn end(
+    facts: &Facts<'_>,
+    outcome: Outcome,
+    reason: String,
+    unswept: Vec<ShardId>,
+) -> CoordinatorRecord {
     let mut record = facts.draft();
     let Some(ended) = record.transition.take() else {
         return record;

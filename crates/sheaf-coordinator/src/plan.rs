@@ -111,7 +111,8 @@ impl Planner {
             PlanRequest::Grow { shards } if shards.is_empty() => return Err(AskRefusal::NoShards),
             PlanRequest::Grow { shards } => {
                 let entries = shards.iter().zip(self.next_shard.0..);
-                let entries = entries.map(|(new, id)| imagined(ShardId(id), &new.primary_url, new.weight));
+                let entries =
+                    entries.map(|(new, id)| imagined(ShardId(id), &new.primary_url, new.weight));
                 Request::Grow { shards: entries.collect::<Result<_, _>>()? }
             }
             PlanRequest::Drain { shard } if self.map.shards().len() == 1 => {

@@ -18,9 +18,7 @@ pub enum AskRefusal {
     OutcomeUnknown,
     #[error("{limit} changes wait for the store already; nothing was changed, ask again later")]
     TooManyAsks { limit: usize },
-    #[error(
-        "the change could not be decided before the deadline; nothing was changed, ask again"
-    )]
+    #[error("the change could not be decided before the deadline; nothing was changed, ask again")]
     TimedOut,
     #[error("the change is based on map {expected}, but the map is {version}; nothing was changed")]
     OtherVersion { expected: MapVersion, version: MapVersion },

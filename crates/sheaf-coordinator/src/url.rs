@@ -25,7 +25,8 @@ fn parse(url: &str) -> Result<String, &'static str> {
         return Err("it is too long");
     }
     let url = url.to_ascii_lowercase();
-    let (scheme, rest) = url.split_once("://").ok_or("it doesn't begin with http:// or https://")?;
+    let (scheme, rest) =
+        url.split_once("://").ok_or("it doesn't begin with http:// or https://")?;
     let own_port = match scheme {
         "http" => "80",
         "https" => "443",
@@ -97,9 +98,23 @@ mod tests {
     #[test]
     fn what_is_not_the_address_of_a_node_is_refused() {
         for given in [
-            "", "node-1:7000", "ftp://a", "http://", "http://:7000", "http://a/b", "http://a?b",
-            "http://a#b", "http://u:p@a", "http://a:0", "http://a:70000", "http://a:", "http://a:+1",
-            "http://a b", "http://[::1", "http://[zz]:1", "http://ä",
+            "",
+            "node-1:7000",
+            "ftp://a",
+            "http://",
+            "http://:7000",
+            "http://a/b",
+            "http://a?b",
+            "http://a#b",
+            "http://u:p@a",
+            "http://a:0",
+            "http://a:70000",
+            "http://a:",
+            "http://a:+1",
+            "http://a b",
+            "http://[::1",
+            "http://[zz]:1",
+            "http://ä",
         ] {
             assert!(matches!(normalise(given), Err(AskRefusal::BadUrl { .. })), "{given}");
         }

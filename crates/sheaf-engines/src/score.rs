@@ -163,7 +163,7 @@ mod tests {
         let query = Query::new(Metric::L2, big.clone());
         assert_eq!(query.score(&[f32::MIN; 20], norm(&big)), f32::MAX);
         let query = Query::new(Metric::Dot, vec![f32::MAX, f32::MAX]);
-        assert_eq!(query.score(&[f32::MAX, f32::MIN], 1.0), 0.0);
+        assert_eq!(query.score(&[f32::MAX, f32::MIN], 1.0), f32::MIN, "undefined: the worst");
         let query = Query::new(Metric::Cosine, big);
         assert!(query.score(&[f32::MAX; 20], f32::INFINITY).is_finite());
     }

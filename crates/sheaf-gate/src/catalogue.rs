@@ -55,15 +55,16 @@ impl Catalogue {
         }
     }
 
-    /// Drops what none of the maps has. An id never comes back, so nothing newer can be meant.
-    pub fn drop_surplus(&mut self, maps: &[&Map], ctx: &mut Context<'_>) {
-        if self.waits(ctx) {
+    /// Drops what the map in force hasn't. An id never comes back, so nothing newer can be meant.
+    pub fn drop_surplus(&mut self, map: Option<&Map>, ctx: &mut Context<'_>) {
+        let wanted = map.map_or(0, |map| map.collections().len());
+        if self.ready.len() <= wanted || self.waits(ctx) {
             return;
         }
-        let wanted = |id| maps.iter().any(|map| map.collection_by_id(id).is_some());
         for id in self.collections() {
             let under_way = self.open.values().any(|(open, _)| *open == id);
-            if !wanted(id) && !under_way {
+            let kept = map.is_some_and(|map| map.collection_by_id(id).is_some());
+            if !kept && !under_way {
                 let job = ctx.call(JobOwner::Catalogue, EngineCall::DropCollection { id });
                 self.open.insert(job, (id, false));
             }

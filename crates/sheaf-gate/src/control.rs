@@ -66,7 +66,7 @@ pub(crate) fn refusal_of(
         return Some(DirectiveRefusal::OtherShard { mine });
     }
     // A gate that has left follows no more directives about the shard that it was.
-    let left = record.shard.is_none() && order_of == (record.term, record.revision);
+    let left = record.shard.is_none() && !directive.retired && order_of == (record.term, record.revision);
     (left && record.cluster_id.is_some())
         .then_some(DirectiveRefusal::Stale { revision: record.revision, map: known })
 }
@@ -86,6 +86,13 @@ pub(crate) fn follow(record: &mut GateRecord, directive: &Directive) {
             .is_some_and(|before| before.order.transition == order.transition && before.prepared);
         OrderRecord { order, prepared }
     });
+}
+
+/// The record of a gate that is told to leave and isn't there: whatever older directives arrive late are stale.
+pub(crate) fn stay_away(record: &mut GateRecord, directive: &Directive) {
+    record.cluster_id = Some(directive.cluster_id.clone());
+    record.term = directive.term;
+    record.revision = directive.revision;
 }
 
 /// Makes a newer map current. A transition that it commits, or that is older than one it commits, is over.

@@ -138,6 +138,15 @@ impl Gate {
             fx.answer.push((token, Answer::Directed(Err(refusal))));
             return;
         }
+        if directive.retired && record.shard.is_none() {
+            // It has left already, or never came. From now on it refuses what was said to it before.
+            if (record.term, record.revision) < (directive.term, directive.revision) {
+                self.control.directive = None;
+                self.ledger.decide(|record| control::stay_away(record, &directive));
+            }
+            self.control.wait(token, &directive, seen, deadline);
+            return;
+        }
         let newer = |waiting: &Directive| {
             (waiting.term, waiting.revision) > (directive.term, directive.revision)
         };
@@ -474,9 +483,8 @@ impl Gate {
         if record.cluster_id.is_none() || waiting || !self.ledger.is_settled() || !record.clean {
             return;
         }
-        let maps: Vec<&Map> = record.map.iter().map(Arc::as_ref).collect();
         let mut ctx = Context { now: self.now, effects: fx, jobs: &mut self.jobs };
-        self.catalogue.drop_surplus(&maps, &mut ctx);
+        self.catalogue.drop_surplus(record.map.as_deref(), &mut ctx);
     }
 
     fn answer_polls(&mut self, fx: &mut Effects) {

@@ -66,6 +66,11 @@ impl Operation {
         Self { now, deadline, map, jitter, calls: 0, started: false, answered: false, shape }
     }
 
+    /// The newest map that the operation was told of; the one by which it makes its calls.
+    pub fn map(&self) -> &Arc<Map> {
+        &self.map
+    }
+
     /// Handles one event. After the answer nothing has an effect any more.
     ///
     /// # Panics

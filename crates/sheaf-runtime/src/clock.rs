@@ -14,7 +14,10 @@ pub struct Clock {
 
 impl Clock {
     /// Starts at the wall clock's milliseconds since 1970, then goes on monotonically.
-    #[expect(clippy::disallowed_methods, reason = "the clock's origin: the one reading of the wall clock")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the clock's origin: the one reading of the wall clock"
+    )]
     pub fn system() -> Self {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self::starting_at(Time(u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX / 2)))

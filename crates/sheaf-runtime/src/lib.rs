@@ -5,5 +5,6 @@
 pub mod clock;
 pub mod entropy;
 pub mod gate;
+pub mod router;
 
 pub use clock::Clock;

@@ -6,9 +6,7 @@ use sheaf_types::{ShardId, Time};
 use super::waiting::{Waiting, Why};
 use super::{Facts, end, fence};
 use crate::contacts::Observed;
-use crate::record::{
-    CoordinatorRecord, HistoryKind, Origin, Outcome, Phase, Retiring, Transition,
-};
+use crate::record::{CoordinatorRecord, HistoryKind, Origin, Outcome, Phase, Retiring, Transition};
 
 /// Milliseconds of silence after which a recipient is gone.
 const RECIPIENT_SILENCE_MS_MAX: u64 = 60_000;

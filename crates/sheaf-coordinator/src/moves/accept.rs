@@ -57,8 +57,8 @@ fn check(record: &CoordinatorRecord, request: &Request) -> Result<(), AskRefusal
         return Ok(());
     };
     let joins = |request: &Request| request.joining().iter().any(|entry| entry.id == shard);
-    let known = record.map.shard(shard).is_some()
-        || record.underway().any(|(_, request)| joins(request));
+    let known =
+        record.map.shard(shard).is_some() || record.underway().any(|(_, request)| joins(request));
     if !known {
         return Err(AskRefusal::UnknownShard { shard });
     }

@@ -16,8 +16,7 @@ pub(super) fn begin(facts: &Facts<'_>) -> Option<CoordinatorRecord> {
     let running = record.transition.as_mut()?;
     running.phase = Phase::Copy;
     running.copy_since = Some(facts.now);
-    let (id, donors, recipients) =
-        (running.id, running.donors.len(), running.recipients.len());
+    let (id, donors, recipients) = (running.id, running.donors.len(), running.recipients.len());
     let text = format!("{id} copies: {donors} donors and {recipients} recipients are prepared");
     record.note(facts.now, HistoryKind::Transition, text, Some(id));
     Some(record)
@@ -29,7 +28,8 @@ pub(super) fn unprepared<'a>(
     transition: &'a Transition,
 ) -> impl Iterator<Item = Waiting> + 'a {
     let participants = transition.donors.iter().chain(&transition.recipients);
-    participants.filter_map(move |&shard| Some(Waiting { shard, why: why(facts, transition, shard)? }))
+    participants
+        .filter_map(move |&shard| Some(Waiting { shard, why: why(facts, transition, shard)? }))
 }
 
 /// Why this participant isn't prepared, `None` when it is.

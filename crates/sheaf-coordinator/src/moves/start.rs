@@ -9,7 +9,7 @@ use sheaf_types::{Attempt, ShardId};
 use super::{Facts, PAIRS_MAX};
 use crate::plan;
 use crate::record::{
-    CoordinatorRecord, HistoryKind, Outcome, Origin, Phase, Queued, Request, Transition,
+    CoordinatorRecord, HistoryKind, Origin, Outcome, Phase, Queued, Request, Transition,
     TransitionReport,
 };
 
@@ -84,8 +84,7 @@ fn begin(facts: &Facts<'_>, queued: &Queued) -> Result<Transition, String> {
     }
     let moves = Moves::between(from, to);
     let joining = next.shards().iter().map(|entry| entry.id).filter(|id| map.shard(*id).is_none());
-    let recipients: BTreeSet<ShardId> =
-        moves.recipients().iter().copied().chain(joining).collect();
+    let recipients: BTreeSet<ShardId> = moves.recipients().iter().copied().chain(joining).collect();
     let load = |shard| facts.contacts.last(shard).map(|report| report.load).unwrap_or_default();
     let estimate = plan::estimate(&moves, load);
     Ok(Transition {

@@ -65,14 +65,15 @@ pub(crate) fn promote(
     now: Time,
     shard: ShardId,
 ) -> Result<Decided, AskRefusal> {
-    let joins = |request: &crate::record::Request| {
-        request.joining().iter().any(|entry| entry.id == shard)
-    };
+    let joins =
+        |request: &crate::record::Request| request.joining().iter().any(|entry| entry.id == shard);
     let joining = record.underway().find(|(_, request)| joins(request));
     let Some((transition, _)) = joining else {
         let running = record.transition.iter().find(|running| joins(&running.request));
         return Err(match running {
-            Some(decided) => decided.check_undecided().err().unwrap_or(AskRefusal::NotJoining { shard }),
+            Some(decided) => {
+                decided.check_undecided().err().unwrap_or(AskRefusal::NotJoining { shard })
+            }
             None => AskRefusal::NotJoining { shard },
         });
     };

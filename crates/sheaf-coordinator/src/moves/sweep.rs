@@ -18,7 +18,8 @@ pub(super) fn permit(facts: &Facts<'_>) -> Option<CoordinatorRecord> {
     running.phase = Phase::Sweep { permitted: true };
     running.confirmed = confirmations(facts.clock);
     let (id, count) = (running.id, running.recipients.len());
-    let text = format!("{count} recipients of {id} have confirmed; donors may delete what has moved");
+    let text =
+        format!("{count} recipients of {id} have confirmed; donors may delete what has moved");
     record.note(facts.now, HistoryKind::Transition, text, Some(id));
     Some(record)
 }
@@ -76,7 +77,8 @@ pub(super) fn unswept<'a>(
         };
         Some(Waiting { shard, why })
     });
-    let mine = move |retiring: &&crate::record::Retiring| retiring.transition == Some(transition.id);
+    let mine =
+        move |retiring: &&crate::record::Retiring| retiring.transition == Some(transition.id);
     let leaving = facts.record.retiring.iter().filter(mine);
     in_map.chain(leaving.map(|retiring| Waiting { shard: retiring.shard.id, why: Why::Unretired }))
 }

@@ -85,8 +85,9 @@ pub(crate) fn waiting(facts: &Facts<'_>) -> Vec<String> {
     match &transition.phase {
         Phase::Prepare => shown(&mut copy::unprepared(facts, transition)),
         Phase::Copy => {
-            let mut texts: Vec<String> =
-                moves().flat_map(|m| shown(&mut fence::unconverged(facts, transition, m))).collect();
+            let mut texts: Vec<String> = moves()
+                .flat_map(|m| shown(&mut fence::unconverged(facts, transition, m)))
+                .collect();
             if transition.options.copy.paused {
                 texts.push("it is paused".to_owned());
             }

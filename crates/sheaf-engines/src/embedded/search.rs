@@ -25,7 +25,7 @@ const VISIT_COST: f64 = 2.0;
 /// asked whether the placement takes it,
 const ACCEPT_COST: f64 = 0.3;
 /// and its payload read and filtered.
-const FILTER_COST: f64 = 30.0;
+const FILTER_COST: f64 = 15.0;
 
 /// See [`crate::Engine::search`].
 pub fn search(

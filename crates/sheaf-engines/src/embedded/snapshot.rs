@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use redb::{ReadTransaction, ReadableTable};
+use redb::ReadTransaction;
 use sheaf_types::{CollectionConfig, CollectionId, PlacementKey, PointHash, PointId, StoredPoint};
 
 use super::graph::Graph;
-use super::tables::{self, RowsTable, Stored};
+use super::tables::{self, RowsTable};
 use super::vectors::Vectors;
 use crate::{Accept, EngineError, EngineStats, Filter, Scan, ScanPage, ScannedPoint};
 
@@ -221,14 +221,14 @@ impl Collection {
         config: Arc<CollectionConfig>,
         graph: Arc<Graph>,
     ) -> Result<Self, EngineError> {
-        let hashes = snapshot.hashes_by_slot(id).map_err(|e| snapshot.error(e))?;
-        let mut hashes = hashes.into_iter().peekable();
+        let mut hashes = snapshot.hashes_by_slot(id)?.into_iter().peekable();
         let mut collection =
             Self { id, vectors: Vectors::new(config.dim as usize), config, bytes: 0, graph };
         snapshot.each_row(id, |slot, point, body| {
             let point = PointId::from(point);
             let decoded = tables::decode_body(body)?;
-            let intact = hashes.next() == Some((slot, PointHash::of(id, &point, body)));
+            let entry = (slot, PointHash::of(id, &point, body), point.placement_key());
+            let intact = hashes.next() == Some(entry);
             if !intact || decoded.dim() != collection.vectors.dim() {
                 return None;
             }
@@ -238,17 +238,24 @@ impl Collection {
         })?;
         match hashes.peek() {
             None => Ok(collection),
-            Some((slot, _)) => Err(snapshot.damaged(&format!("row {slot} of {id} is missing"))),
+            Some((slot, ..)) => Err(snapshot.damaged(&format!("row {slot} of {id} is missing"))),
         }
     }
 }
 
 impl Snapshot {
-    fn hashes_by_slot(&self, id: CollectionId) -> Stored<Vec<(u64, PointHash)>> {
+    /// What the order of ids says of each row, to be compared with the rows.
+    fn hashes_by_slot(
+        &self,
+        id: CollectionId,
+    ) -> Result<Vec<(u64, PointHash, PlacementKey)>, EngineError> {
+        let points = tables::points(&self.txn, id).map_err(|e| self.error(e))?;
         let mut hashes = Vec::new();
-        for entry in tables::points(&self.txn, id)?.range::<&[u8]>(..)? {
-            let (slot, _, hash) = entry?.1.value();
-            hashes.push((slot, PointHash(hash)));
+        for entry in points.range::<&[u8]>(..).map_err(|e| self.error(e))? {
+            let (key, entry) = entry.map_err(|e| self.error(e))?;
+            let point = std::str::from_utf8(key.value()).map_err(|_| self.damaged("an id"))?;
+            let (slot, _, hash) = entry.value();
+            hashes.push((slot, PointHash(hash), PlacementKey::of(point)));
         }
         hashes.sort_unstable();
         Ok(hashes)

@@ -7,7 +7,6 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
-use sheaf_types::limits::POINT_ID_BYTES_MAX;
 use sheaf_types::{CollectionConfig, CollectionId, PointId, StoredPoint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
@@ -125,7 +124,7 @@ fn kib_of(command: &Command) -> usize {
         Command::Apply { writes, .. } => writes
             .iter()
             .map(|write| match write {
-                Write::Upsert(point) => POINT_ID_BYTES_MAX.min(64) + point.body.as_bytes().len(),
+                Write::Upsert(point) => point.id.as_str().len() + point.body.as_bytes().len(),
                 Write::Delete(id) => id.as_str().len(),
             })
             .sum(),

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use redb::{Durability, ReadableDatabase, ReadableTable, StorageBackend, WriteTransaction};
+use redb::{Durability, ReadableDatabase, StorageBackend, WriteTransaction};
 use sheaf_types::{CollectionId, PointHash, PointId, StoredPoint};
 
 use super::database::{Command, Database, Done};
@@ -96,6 +96,8 @@ impl Writer {
         let (backend, health) = Watched::new(backend);
         let mut builder = redb::Builder::new();
         builder.set_cache_size(self.options.cache_bytes);
+        // Damage is found now, not when a page is needed; a file opened again after an error is checked anyway.
+        builder.set_check_integrity_on_open(self.commits == 0);
         let db = builder.create_with_backend(backend).map_err(|e| self.error(e))?;
         let commits = match tables::read_meta(&db).map_err(|e| self.error(e))? {
             Some((FORMAT, commits)) => commits,

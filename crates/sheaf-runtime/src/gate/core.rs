@@ -42,6 +42,10 @@ pub(super) struct Chores {
 }
 
 /// What came of a question.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "moved once, on the stack; a box would cost each request an allocation"
+)]
 pub(super) enum Asked {
     Answered(Answer),
     Waits(oneshot::Receiver<Answer>),
@@ -87,9 +91,7 @@ impl Core {
         let event = match (inner.waiting.remove(&token), receiver.try_recv()) {
             (Some(_), _) => Event::RequestAbandoned { token },
             // Admitted just before, and the engine was never called.
-            (None, Ok(Answer::Go { .. })) => {
-                Event::RequestDone { token, outcome: Outcome::Failed }
-            }
+            (None, Ok(Answer::Go { .. })) => Event::RequestDone { token, outcome: Outcome::Failed },
             (None, _) => return chores,
         };
         inner.handle(event, None, &mut chores);
@@ -109,12 +111,7 @@ impl Core {
 
 impl Inner {
     /// Returns the answer to `mine`, if there is one already.
-    fn handle(
-        &mut self,
-        event: Event,
-        mine: Option<Token>,
-        chores: &mut Chores,
-    ) -> Option<Answer> {
+    fn handle(&mut self, event: Event, mine: Option<Token>, chores: &mut Chores) -> Option<Answer> {
         // Read under the lock, so that the core sees time in order.
         let now = self.clock.now();
         let mut my_answer = None;
@@ -153,7 +150,9 @@ impl Inner {
     fn store(&mut self, persist: Persist) {
         let sent = self.records.try_send(persist);
         if let Err(mpsc::error::TrySendError::Full(persist)) = sent {
-            self.trusted(|_| panic!("record {} is to be stored before the last one is", persist.seq));
+            self.trusted(|_| {
+                panic!("record {} is to be stored before the last one is", persist.seq)
+            });
         }
     }
 

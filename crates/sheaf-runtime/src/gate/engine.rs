@@ -20,8 +20,12 @@ pub fn accept(scope: &Scope) -> Accept {
 
 fn selected(select: Select) -> Accept {
     match select {
-        Select::Moving { moves, mv } => Accept::Only(Arc::new(move |key| moves.of(key) == Some(mv))),
-        Select::Foreign { map, me } => Accept::Only(Arc::new(move |key| map.owner(key) != Some(me))),
+        Select::Moving { moves, mv } => {
+            Accept::Only(Arc::new(move |key| moves.of(key) == Some(mv)))
+        }
+        Select::Foreign { map, me } => {
+            Accept::Only(Arc::new(move |key| map.owner(key) != Some(me)))
+        }
     }
 }
 

@@ -35,7 +35,9 @@ pub enum OpenError {
     Ledger(#[from] StoreError),
     #[error("the ledger can't be stored: {0}")]
     LedgerNotStored(#[from] NotKept),
-    #[error("the ledger has the form {found}, this version of Sheaf writes {RECORD_FORMAT}: start the version that wrote it")]
+    #[error(
+        "the ledger has the form {found}, this version of Sheaf writes {RECORD_FORMAT}: start the version that wrote it"
+    )]
     LedgerForm { found: u32 },
     #[error("the engine doesn't answer: {0}")]
     Engine(#[from] EngineError),

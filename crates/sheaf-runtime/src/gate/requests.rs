@@ -83,9 +83,9 @@ impl GateHost {
         };
         match tokio::time::timeout(time_left, serve).await {
             Ok(answer) => answer,
-            Err(_) if admitted_write.load(Ordering::Relaxed) => {
-                Err(NotServed::OutcomeUnknown("the engine didn't answer by the deadline".to_owned()))
-            }
+            Err(_) if admitted_write.load(Ordering::Relaxed) => Err(NotServed::OutcomeUnknown(
+                "the engine didn't answer by the deadline".to_owned(),
+            )),
             Err(_) => Err(NotServed::TooLate),
         }
     }

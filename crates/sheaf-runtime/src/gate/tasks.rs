@@ -6,7 +6,9 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use sheaf_gate::{EngineCall, EngineReply, Event, FrameAnswer, GateRecord, JobId, Outgoing, Persist};
+use sheaf_gate::{
+    EngineCall, EngineReply, Event, FrameAnswer, GateRecord, JobId, Outgoing, Persist,
+};
 use sheaf_protocol::Load;
 use sheaf_stores::{NotKept, RecordStore};
 use sheaf_types::{MapVersion, Time};

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use sheaf_coordinator::AutoscaleConfig;
 use sheaf_types::limits::FENCE_BUDGET_MS_DEFAULT;
 
 use super::{RoleSettings, one_or_many};
@@ -66,7 +67,8 @@ pub struct CoordinatorSettings {
     pub replicas: Vec<String>,
     /// Milliseconds after which a fence is backed out.
     pub fence_budget_ms: u64,
-    pub autoscale: Autoscale,
+    /// When it grows or shrinks by itself.
+    pub autoscale: AutoscaleConfig,
 }
 
 impl Default for CoordinatorSettings {
@@ -77,49 +79,13 @@ impl Default for CoordinatorSettings {
             shards: Vec::new(),
             replicas: Vec::new(),
             fence_budget_ms: FENCE_BUDGET_MS_DEFAULT,
-            autoscale: Autoscale::default(),
+            autoscale: AutoscaleConfig::default(),
         }
     }
 }
 
 impl RoleSettings for CoordinatorSettings {
     const ROLE: &'static str = "coordinator";
-}
-
-/// When the coordinator grows into a standby, or drains a shard, by itself.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Autoscale {
-    pub enabled: bool,
-    /// Points on the fullest shard above which the cluster grows; 0: never.
-    pub high_water_points: u64,
-    /// Points a shard would have after one left, below which the least loaded is drained; 0: never.
-    pub low_water_points: u64,
-    /// Where to grow; each is used once.
-    #[serde(deserialize_with = "one_or_many")]
-    pub standby_urls: Vec<String>,
-    pub interval_secs: u64,
-    /// Seconds after a transition in which none is begun.
-    pub cooldown_secs: u64,
-    /// 0: no cap.
-    pub max_shards: u64,
-    /// Scale-in stops here.
-    pub min_shards: u64,
-}
-
-impl Default for Autoscale {
-    fn default() -> Self {
-        Self {
-            enabled: false,
-            high_water_points: 0,
-            low_water_points: 0,
-            standby_urls: Vec::new(),
-            interval_secs: 30,
-            cooldown_secs: 300,
-            max_shards: 0,
-            min_shards: 1,
-        }
-    }
 }
 
 /// A shard's own.

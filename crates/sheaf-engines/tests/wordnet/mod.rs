@@ -1,0 +1,45 @@
+//! Reads the 20,000 real vectors that the tests and figures use; they are not part of the repository.
+
+use std::path::PathBuf;
+
+use half::f16;
+
+pub const DIM: usize = 384;
+
+/// `$SHEAF_DATA_DIR`, or the folder `shared/data` beside the repository.
+pub fn file(name: &str) -> PathBuf {
+    let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data");
+    let dir = std::env::var_os("SHEAF_DATA_DIR").map_or_else(|| PathBuf::from(beside), PathBuf::from);
+    let path = dir.join(name);
+    assert!(
+        path.exists(),
+        "{} is missing. Set SHEAF_DATA_DIR to the folder that holds the WordNet vectors",
+        path.display()
+    );
+    path
+}
+
+/// The rows of a float16 matrix in NumPy's format, as float32.
+pub fn matrix(name: &str) -> Vec<Vec<f32>> {
+    let bytes = std::fs::read(file(name)).expect("a readable file");
+    assert_eq!(&bytes[..6], b"\x93NUMPY", "{name} is not a NumPy file");
+    assert_eq!(bytes[6], 1, "{name} has another version of the format");
+    let header_bytes = usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
+    let header = String::from_utf8_lossy(&bytes[10..10 + header_bytes]);
+    assert!(header.contains("'<f2'") && header.contains(", 384)"), "unexpected header: {header}");
+    let numbers: Vec<f32> = bytes[10 + header_bytes..]
+        .chunks_exact(2)
+        .map(|pair| f16::from_le_bytes([pair[0], pair[1]]).to_f32())
+        .collect();
+    numbers.chunks_exact(DIM).map(<[f32]>::to_vec).collect()
+}
+
+/// The id of each row.
+pub fn ids() -> Vec<String> {
+    let text = std::fs::read_to_string(file("wordnet-20k.jsonl")).expect("a readable file");
+    let id = |line: &str| -> String {
+        let row: serde_json::Value = serde_json::from_str(line).expect("a JSON line");
+        row["id"].as_str().expect("an id").to_owned()
+    };
+    text.lines().map(id).collect()
+}

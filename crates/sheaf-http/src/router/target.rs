@@ -1,0 +1,223 @@
+//! From a path to what is meant by it. Ids and names are kept as they came too, for handing them on.
+//!
+//! Decides 404 and 405 for paths; never looks at a body.
+
+use std::borrow::Cow;
+
+use http::{HeaderValue, Method, StatusCode, header};
+use percent_encoding::percent_decode_str;
+
+use crate::problem::Problem;
+
+/// A segment of a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Segment<'a> {
+    /// As it came, percent-encoded.
+    pub raw: &'a str,
+    pub text: Cow<'a, str>,
+}
+
+impl<'a> Segment<'a> {
+    fn new(raw: &'a str) -> Result<Self, Problem> {
+        let text = percent_decode_str(raw).decode_utf8().map_err(|_| {
+            Problem::bad_request("the path is not percent-encoded UTF-8; nothing was applied")
+        })?;
+        Ok(Self { raw, text })
+    }
+}
+
+/// What a request is about, and what it does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Target<'a> {
+    ListCollections,
+    CreateCollection,
+    ShowCollection(Segment<'a>),
+    DropCollection(Segment<'a>),
+    Upsert(Segment<'a>),
+    Bulk(Segment<'a>),
+    Delete(Segment<'a>),
+    Get(Segment<'a>, Segment<'a>),
+    Query(Segment<'a>),
+    Fetch(Segment<'a>),
+    Count(Segment<'a>),
+    /// A call of the public API that no engine of Sheaf can serve.
+    Unsupported(Unsupported),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unsupported {
+    Text,
+    Documents,
+    Snapshot,
+}
+
+impl Unsupported {
+    pub fn problem(self) -> Problem {
+        Problem::not_implemented(match self {
+            Self::Text => {
+                "text and hybrid search need an embedding model, and no engine of this cluster has one; embed the \
+                 text yourself and send its vector to /points or /query"
+            }
+            Self::Documents => {
+                "documents need collections of several vectors for each point, and no engine of this cluster has them; \
+                 store one point for each vector"
+            }
+            Self::Snapshot => {
+                "a snapshot of a cluster is not made by a router; back up each shard's data directory, and the coordinator's state"
+            }
+        })
+    }
+}
+
+impl Target<'_> {
+    /// The pattern of the path, for metrics.
+    pub fn route(&self) -> &'static str {
+        match self {
+            Self::ListCollections | Self::CreateCollection => "/v1/collections",
+            Self::ShowCollection(_) | Self::DropCollection(_) => "/v1/collections/{name}",
+            Self::Upsert(_) | Self::Delete(_) => "/v1/collections/{name}/points",
+            Self::Bulk(_) => "/v1/collections/{name}/points:bulk",
+            Self::Get(..) => "/v1/collections/{name}/points/{id}",
+            Self::Query(_) => "/v1/collections/{name}/query",
+            Self::Fetch(_) => "/v1/collections/{name}/fetch",
+            Self::Count(_) => "/v1/collections/{name}/count",
+            Self::Unsupported(_) => "unsupported",
+        }
+    }
+}
+
+/// What the request `method path` means.
+///
+/// # Errors
+/// 400: the path isn't UTF-8. 404: there is no such path. 405: not with this method.
+pub(super) fn target<'a>(method: &Method, path: &'a str) -> Result<Target<'a>, Problem> {
+    let get = method == Method::GET;
+    let post = method == Method::POST;
+    let delete = method == Method::DELETE;
+    let rest = path.strip_prefix("/v1/").ok_or_else(|| no_such_path(path))?;
+    if rest == "snapshot" || rest.starts_with("snapshot/") {
+        return Ok(Target::Unsupported(Unsupported::Snapshot));
+    }
+    let rest = match rest.strip_prefix("collections") {
+        Some("") => {
+            return match () {
+                () if get => Ok(Target::ListCollections),
+                () if post => Ok(Target::CreateCollection),
+                () => Err(not_with(method, "GET, POST")),
+            };
+        }
+        Some(rest) => rest.strip_prefix('/').ok_or_else(|| no_such_path(path))?,
+        None => return Err(no_such_path(path)),
+    };
+    let (name, rest) = rest.split_once('/').map_or((rest, None), |(name, rest)| (name, Some(rest)));
+    let name = Segment::new(name)?;
+    let only = |allowed: bool, methods, target| {
+        if allowed { Ok(target) } else { Err(not_with(method, methods)) }
+    };
+    match rest {
+        None if delete => Ok(Target::DropCollection(name)),
+        None => only(get, "GET, DELETE", Target::ShowCollection(name)),
+        Some("points") if delete => Ok(Target::Delete(name)),
+        Some("points") => only(post, "POST, DELETE", Target::Upsert(name)),
+        Some("points:bulk") => only(post, "POST", Target::Bulk(name)),
+        Some("query") => only(post, "POST", Target::Query(name)),
+        Some("fetch") => only(post, "POST", Target::Fetch(name)),
+        Some("count") => only(post, "POST", Target::Count(name)),
+        Some("points:text" | "query/text" | "query/hybrid") => {
+            Ok(Target::Unsupported(Unsupported::Text))
+        }
+        Some(rest) if rest.starts_with("documents") => {
+            Ok(Target::Unsupported(Unsupported::Documents))
+        }
+        Some(rest) => match rest.strip_prefix("points/") {
+            Some(id) if !id.contains('/') => {
+                let id = Segment::new(id)?;
+                only(get, "GET", Target::Get(name, id))
+            }
+            Some(_) => Err(Problem::not_found(
+                "an id with a slash must be percent-encoded in a path: write %2F for each slash",
+            )),
+            None => Err(no_such_path(path)),
+        },
+    }
+}
+
+fn no_such_path(path: &str) -> Problem {
+    let mut shown: String = path.chars().take(200).collect();
+    if shown.len() < path.len() {
+        shown.push('…');
+    }
+    Problem::not_found(format!("this router has no path {shown}"))
+}
+
+fn not_with(method: &Method, allowed: &'static str) -> Problem {
+    let detail = format!("{method} is not possible here; possible: {allowed}");
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail).with("allow", allowed)
+}
+
+/// The header that a 405 has to carry.
+pub(super) fn allow_header(problem: &Problem) -> Option<(header::HeaderName, HeaderValue)> {
+    let allowed = problem.extensions.get("allow")?.as_str()?;
+    Some((header::ALLOW, HeaderValue::from_str(allowed).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn get(path: &str) -> Result<Target<'_>, u16> {
+        target(&Method::GET, path).map_err(|problem| problem.status.as_u16())
+    }
+
+    fn id_of(path: &str) -> (String, String) {
+        match get(path) {
+            Ok(Target::Get(_, id)) => (id.raw.to_owned(), id.text.into_owned()),
+            other => panic!("{path}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn any_id_can_be_named_in_a_path_and_is_kept_as_it_came() {
+        for (raw, text) in [
+            ("a", "a"),
+            ("", ""),
+            ("a%2Fb", "a/b"),
+            ("doc%233", "doc#3"),
+            ("%F0%9F%98%80", "😀"),
+            ("100%25", "100%"),
+            ("..", ".."),
+            ("%2e%2e", ".."),
+            ("a+b", "a+b"),
+            ("%00", "\0"),
+        ] {
+            let path = format!("/v1/collections/words/points/{raw}");
+            assert_eq!(id_of(&path), (raw.to_owned(), text.to_owned()));
+        }
+        assert_eq!(get("/v1/collections/words/points/%FF"), Err(400));
+        assert_eq!(get("/v1/collections/words/points/a/b"), Err(404));
+    }
+
+    #[test]
+    fn paths_and_methods_that_do_not_exist_say_so() {
+        for path in ["/", "/v1", "/v1/collectionsx", "/v1/collections/a/b", "/v2/collections"] {
+            assert_eq!(get(path), Err(404), "{path}");
+        }
+        let problem = target(&Method::PUT, "/v1/collections").unwrap_err();
+        assert_eq!(problem.status, 405);
+        assert_eq!(allow_header(&problem).unwrap().1, "GET, POST");
+        assert_eq!(target(&Method::GET, "/v1/collections/a/query").unwrap_err().status, 405);
+    }
+
+    #[test]
+    fn what_no_engine_can_is_named_by_its_reason() {
+        for path in ["/v1/snapshot", "/v1/collections/a/query/hybrid", "/v1/collections/a/documents/7"] {
+            let Ok(Target::Unsupported(what)) = get(path) else { panic!("{path}") };
+            assert_eq!(what.problem().status, 501);
+        }
+    }
+
+    #[test]
+    fn a_collections_name_may_need_decoding() {
+        assert!(matches!(get("/v1/collections/a%20b"), Ok(Target::ShowCollection(name)) if name.text == "a b"));
+    }
+}

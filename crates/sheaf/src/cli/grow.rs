@@ -1,0 +1,71 @@
+//! `sheaf grow`, `join` and `promote`: nodes become shards.
+
+use clap::Args;
+use reqwest::Method;
+use serde_json::{Value, json};
+use sheaf_map::Weight;
+
+use super::TransitionArgs;
+use crate::client::{Failure, base_url};
+
+#[derive(Clone, Debug, Args)]
+pub struct GrowArgs {
+    /// The nodes that join, all in one transition
+    #[arg(required = true, value_name = "URL")]
+    urls: Vec<String>,
+    /// How much each takes, compared with a shard of weight 1
+    #[arg(long, value_name = "WEIGHT")]
+    weight: Option<Weight>,
+    #[command(flatten)]
+    pub asked: TransitionArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct JoinArgs {
+    /// The node that joins
+    #[arg(value_name = "URL")]
+    url: String,
+    #[command(flatten)]
+    pub asked: TransitionArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct PromoteArgs {
+    /// The joining shard
+    #[arg(value_name = "ID")]
+    shard: u64,
+    #[command(flatten)]
+    pub asked: TransitionArgs,
+}
+
+pub async fn grow(args: &GrowArgs) -> Result<(), Failure> {
+    let body = json!({ "shards": shards(&args.urls, args.weight)? });
+    args.asked.ask(Method::POST, "/cluster/shards/grow", Some(&body)).await
+}
+
+pub async fn join(args: &JoinArgs) -> Result<(), Failure> {
+    let body = json!({ "primary_url": url(&args.url)? });
+    args.asked.ask(Method::POST, "/cluster/shards/joining", Some(&body)).await
+}
+
+pub async fn promote(args: &PromoteArgs) -> Result<(), Failure> {
+    let path = format!("/cluster/shards/{}/promote", args.shard);
+    args.asked.ask(Method::POST, &path, None).await
+}
+
+/// A node's URL as typed.
+pub fn url(text: &str) -> Result<String, Failure> {
+    base_url(text).map_err(Failure::Usage)
+}
+
+/// New shards as the coordinator takes them.
+pub fn shards(urls: &[String], weight: Option<Weight>) -> Result<Vec<Value>, Failure> {
+    let shard = |text: &String| {
+        let mut shard = json!({ "primary_url": url(text)? });
+        if let Some(weight) = weight {
+            shard["weight"] = json!(weight);
+        }
+        Ok(shard)
+    };
+    urls.iter().map(shard).collect()
+}

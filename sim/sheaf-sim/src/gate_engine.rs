@@ -1,0 +1,255 @@
+//! The way between a gate and its engine: latencies, failures, and what a crash does to calls under way.
+
+use std::sync::Arc;
+
+use sheaf_checkers::{By, Fact, NodeId, PointAt};
+use sheaf_gate::{EngineCall, EngineReply, Event, JobId, Outcome, Scope, Token, Write};
+use sheaf_types::{CollectionId, StoredPoint};
+
+use crate::engine::{Change, body_of, id_of};
+use crate::gate_node::Question;
+use crate::machine::Proc;
+use crate::wire::{DataRequest, Found, Work};
+use crate::world::{Happening, World};
+
+/// An engine call under way.
+#[derive(Clone, Debug)]
+pub struct EngineOp {
+    kind: Kind,
+    /// Set once the call took effect.
+    answer: Option<Answered>,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Core { job: JobId, call: EngineCall },
+    Request { token: Token, request: Arc<DataRequest>, collection: CollectionId, scope: Scope },
+}
+
+#[derive(Clone, Debug)]
+enum Answered {
+    Core(EngineReply),
+    Request(Outcome, Found),
+}
+
+impl World {
+    pub fn begin_core_call(&mut self, gate: u32, job: JobId, call: EngineCall) {
+        self.log(|| format!("    engine of gate {gate}: {job:?} {}", brief(&call)));
+        self.begin_op(gate, Kind::Core { job, call });
+    }
+
+    pub fn begin_request(
+        &mut self,
+        gate: u32,
+        token: Token,
+        request: &Arc<DataRequest>,
+        collection: CollectionId,
+        scope: Scope,
+    ) {
+        let request = Arc::clone(request);
+        self.begin_op(gate, Kind::Request { token, request, collection, scope });
+    }
+
+    fn begin_op(&mut self, gate: u32, kind: Kind) {
+        let Some(life) = self.life(Proc::Gate(gate)) else { return };
+        let node = &mut self.gates[gate as usize];
+        node.next_op += 1;
+        let op = node.next_op;
+        node.ops.insert(op, EngineOp { kind, answer: None });
+        self.plan_engine(gate, life, op, false);
+    }
+
+    fn plan_engine(&mut self, gate: u32, life: u32, op: u64, applied: bool) {
+        let slowness = self.machines.get(&Proc::Gate(gate)).map_or(1, |machine| machine.slowness);
+        let takes = 20 + self.dice.disks.around(self.knobs.engine_mean_us / 2) * slowness;
+        self.queue.plan(self.now_us + takes, Happening::Engine { gate, life, op, applied });
+    }
+
+    /// A call takes effect (`applied` is false), or its answer reaches the gate.
+    pub fn engine_step(&mut self, gate: u32, life: u32, op: u64, applied: bool) {
+        if self.life(Proc::Gate(gate)) != Some(life) {
+            return;
+        }
+        if !applied {
+            let Some(kind) = self.gates[gate as usize].ops.get(&op).map(|op| op.kind.clone()) else { return };
+            let answer = self.take_effect(gate, kind);
+            if let Some(op) = self.gates[gate as usize].ops.get_mut(&op) {
+                op.answer = Some(answer);
+            }
+            self.plan_engine(gate, life, op, true);
+            return;
+        }
+        let Some(op) = self.gates[gate as usize].ops.remove(&op) else { return };
+        match (op.kind, op.answer) {
+            (Kind::Core { job, .. }, Some(Answered::Core(reply))) => {
+                self.gate_event(gate, Event::EngineAnswered { job, reply });
+            }
+            (Kind::Request { token, .. }, Some(Answered::Request(outcome, found))) => {
+                let question = self.gates[gate as usize].questions.get_mut(&token);
+                if let Some(Question::Data(data)) = question {
+                    data.found = (outcome == Outcome::Done).then_some(found);
+                }
+                self.gate_event(gate, Event::RequestDone { token, outcome });
+            }
+            _ => {}
+        }
+    }
+
+    fn take_effect(&mut self, gate: u32, kind: Kind) -> Answered {
+        let unavailable = self.dice.disks.chance(self.knobs.engine_unavailable);
+        let unknown = self.dice.disks.chance(self.knobs.engine_unknown);
+        self.stats.faults += u64::from(unavailable || unknown);
+        match kind {
+            Kind::Core { .. } if unavailable => {
+                Answered::Core(EngineReply::Failed { reason: "unavailable".to_owned() })
+            }
+            Kind::Core { call, .. } => {
+                let reply = self.carry_out(gate, call, unknown);
+                Answered::Core(reply)
+            }
+            Kind::Request { request, collection, scope, .. } => {
+                let missing = !self.gates[gate as usize].engine.has(collection);
+                if unavailable || missing {
+                    return Answered::Request(Outcome::Failed, Found::default());
+                }
+                self.serve(gate, &request, collection, &scope, unknown)
+            }
+        }
+    }
+
+    fn carry_out(&mut self, gate: u32, mut call: EngineCall, unknown: bool) -> EngineReply {
+        if let EngineCall::Apply { collection, writes } = &mut call {
+            self.barrier(gate, *collection, writes);
+            if unknown {
+                // A part of it, or nothing, or all.
+                writes.truncate(self.dice.disks.below(writes.len() as u64 + 1) as usize);
+            }
+        }
+        let page_max = self.knobs.engine_page_max;
+        let (changes, reply) = self.gates[gate as usize].engine.carry_out(call, page_max);
+        self.tell_changes(gate, By::Gate, changes);
+        if unknown { EngineReply::Failed { reason: "no answer".to_owned() } } else { reply }
+    }
+
+    fn serve(
+        &mut self,
+        gate: u32,
+        request: &DataRequest,
+        collection: CollectionId,
+        scope: &Scope,
+        unknown: bool,
+    ) -> Answered {
+        let accepts = |id: &sheaf_types::PointId| match scope {
+            Scope::All => true,
+            Scope::Owned { map, me } => map.owner(id.placement_key()) == Some(*me),
+        };
+        let writes: Vec<Write> = match &request.work {
+            Work::Get(id) => {
+                let engine = &self.gates[gate as usize].engine;
+                let stamp = engine.get(collection, id).filter(|_| accepts(id));
+                let points = stamp.map(|stamp| (id.clone(), stamp)).into_iter().collect();
+                return Answered::Request(Outcome::Done, Found { points });
+            }
+            Work::Gather => {
+                let points = self.gates[gate as usize].engine.gather(collection, accepts);
+                return Answered::Request(Outcome::Done, Found { points });
+            }
+            Work::Upsert(points) => points
+                .iter()
+                .map(|(id, stamp)| {
+                    Write::Upsert(StoredPoint::new(collection, id.clone(), body_of(*stamp)))
+                })
+                .collect(),
+            Work::Delete(ids) => ids.iter().cloned().map(Write::Delete).collect(),
+        };
+        self.barrier(gate, collection, &writes);
+        if !unknown {
+            let (changes, _) = self.gates[gate as usize].engine.apply(collection, writes);
+            self.tell_changes(gate, By::Request, changes);
+            return Answered::Request(Outcome::Done, Found::default());
+        }
+        self.serve_unclearly(gate, collection, writes);
+        Answered::Request(Outcome::Unknown, Found::default())
+    }
+
+    /// Some of the writes are applied now, some perhaps later, some never.
+    fn serve_unclearly(&mut self, gate: u32, collection: CollectionId, writes: Vec<Write>) {
+        for write in writes {
+            match self.dice.disks.below(3) {
+                0 => {}
+                1 => {
+                    let (changes, _) = self.gates[gate as usize].engine.apply(collection, vec![write]);
+                    self.tell_changes(gate, By::Request, changes);
+                }
+                _ => {
+                    let point = PointAt { collection, id: id_of(&write).clone() };
+                    self.gates[gate as usize].engine.delay(collection, vec![write]);
+                    let at_us = self.now_us + self.dice.disks.below(3_000_000);
+                    self.queue.plan(at_us, Happening::EngineLate { gate, point });
+                }
+            }
+        }
+    }
+
+    /// Before an id is written again, nothing that is late may follow.
+    fn barrier(&mut self, gate: u32, collection: CollectionId, writes: &[Write]) {
+        for write in writes {
+            let point = PointAt { collection, id: id_of(write).clone() };
+            let apply = self.dice.disks.chance(0.5);
+            self.settle_late(gate, &point, apply);
+        }
+    }
+
+    pub fn settle_late(&mut self, gate: u32, point: &PointAt, apply: bool) {
+        let change = self.gates[gate as usize].engine.settle(point, apply);
+        self.tell_changes(gate, By::Request, change.into_iter().collect());
+    }
+
+    /// A new start of a gate is a barrier for everything.
+    pub fn settle_all_late(&mut self, gate: u32) {
+        let points: Vec<PointAt> = self.gates[gate as usize].engine.unsettled().cloned().collect();
+        for point in points {
+            let apply = self.dice.disks.chance(0.5);
+            self.settle_late(gate, &point, apply);
+        }
+    }
+
+    /// Calls under way take effect, or don't.
+    pub fn crash_engine(&mut self, gate: u32) {
+        let ops = std::mem::take(&mut self.gates[gate as usize].ops);
+        for op in ops.into_values().filter(|op| op.answer.is_none()) {
+            if !self.dice.disks.chance(0.5) {
+                continue;
+            }
+            let reads = matches!(&op.kind, Kind::Core { call: EngineCall::Scan(_) | EngineCall::Read { .. }, .. });
+            if !reads {
+                self.take_effect(gate, op.kind);
+            }
+        }
+    }
+
+    fn tell_changes(&mut self, gate: u32, by: By, changes: Vec<Change>) {
+        let shard = self.gates[gate as usize].record.shard;
+        for Change { point, before, after } in changes {
+            self.trace.fold(&[u64::from(gate), before.unwrap_or(0), after.unwrap_or(0)]);
+            self.fact(Fact::Applied { node: NodeId(gate), shard, by, point, before, after });
+        }
+    }
+}
+
+/// A call in one line.
+fn brief(call: &EngineCall) -> String {
+    match call {
+        EngineCall::CreateCollection { id, .. } => format!("create {id}"),
+        EngineCall::DropCollection { id } => format!("drop {id}"),
+        EngineCall::Scan(scan) => format!(
+            "scan {} after {:?} through {:?} bodies {}",
+            scan.collection, scan.after, scan.through, scan.bodies
+        ),
+        EngineCall::Read { collection, ids } => format!("read {collection} {ids:?}"),
+        EngineCall::Apply { collection, writes } => {
+            let ids: Vec<_> = writes.iter().map(|write| (matches!(write, Write::Upsert(_)), id_of(write))).collect();
+            format!("apply {collection} {ids:?}")
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! The network: delays, losses, repetitions and cuts of requests and of their answers, as HTTP shows them.
+
+use std::collections::BTreeMap;
+
+use crate::dice::Dice;
+use crate::knobs::Knobs;
+use crate::machine::Proc;
+use crate::wire::{CallId, Message, Purpose, Reply};
+use crate::world::{Happening, World};
+
+/// A request whose answer is awaited.
+#[derive(Clone, Debug)]
+pub struct OpenCall {
+    pub from: Proc,
+    pub life: u32,
+    pub to: Proc,
+    pub purpose: Purpose,
+}
+
+/// Who waits for whom, and which ways are cut.
+#[derive(Default)]
+pub struct Network {
+    open: BTreeMap<CallId, OpenCall>,
+    next_call: u64,
+    cuts: BTreeMap<u64, Vec<(Proc, Proc)>>,
+    blocked: BTreeMap<(Proc, Proc), u32>,
+    next_cut: u64,
+}
+
+impl Network {
+    pub fn caller(&self, call: CallId) -> Option<Proc> {
+        self.open.get(&call).map(|open| open.from)
+    }
+
+    /// Closes these ways until [`Network::uncut`] with the number that is returned.
+    pub fn cut(&mut self, ways: Vec<(Proc, Proc)>) -> u64 {
+        for way in &ways {
+            *self.blocked.entry(*way).or_default() += 1;
+        }
+        self.next_cut += 1;
+        self.cuts.insert(self.next_cut, ways);
+        self.next_cut
+    }
+
+    pub fn uncut(&mut self, number: u64) {
+        for way in self.cuts.remove(&number).unwrap_or_default() {
+            if let Some(count) = self.blocked.get_mut(&way) {
+                *count -= 1;
+                if *count == 0 {
+                    self.blocked.remove(&way);
+                }
+            }
+        }
+    }
+
+    pub fn uncut_all(&mut self) {
+        self.cuts.clear();
+        self.blocked.clear();
+    }
+
+    pub fn is_cut(&self, from: Proc, to: Proc) -> bool {
+        self.blocked.contains_key(&(from, to))
+    }
+
+    /// The requests that `to` hasn't answered.
+    pub fn waiting_for(&self, to: Proc) -> Vec<CallId> {
+        let open = self.open.iter().filter(|(_, open)| open.to == to);
+        open.map(|(call, _)| *call).collect()
+    }
+}
+
+/// How long a message takes, in microseconds.
+fn delay(knobs: &Knobs, dice: &mut Dice) -> u64 {
+    let usual = knobs.delay_min_us + dice.around(knobs.delay_mean_us);
+    if dice.chance(knobs.straggler) { usual + dice.between(200_000, 8_000_000) } else { usual }
+}
+
+impl World {
+    /// Sends a request; its answer, or word that there is none, comes within `timeout_us`.
+    pub fn call(&mut self, from: Proc, to: Proc, message: Message, purpose: Purpose, timeout_us: u64) -> CallId {
+        self.network.next_call += 1;
+        let call = CallId(self.network.next_call);
+        let life = self.machines.get(&from).map_or(0, |machine| machine.life);
+        self.network.open.insert(call, OpenCall { from, life, to, purpose });
+        self.queue.plan(self.now_us + timeout_us.max(1), Happening::Overdue { call });
+        if self.network.is_cut(from, to) || self.dice.network.chance(self.knobs.loss) {
+            return call;
+        }
+        // Only what is safe to repeat is ever repeated by a network that speaks HTTP.
+        let repeatable = matches!(message, Message::Directive { .. } | Message::Frame(_) | Message::MapWanted { .. })
+            || matches!(&message, Message::Ask(ask) if ask.key.is_some());
+        if repeatable && self.dice.network.chance(self.knobs.duplicate) {
+            let late = if self.dice.network.chance(0.3) { self.dice.network.below(6_000_000) } else { 0 };
+            let at_us = self.now_us + self.travel(from, to) + late;
+            self.stats.faults += 1;
+            self.queue.plan(at_us, Happening::Arrive { call, to, message: message.clone() });
+        }
+        let at_us = self.now_us + self.travel(from, to);
+        self.queue.plan(at_us, Happening::Arrive { call, to, message });
+        call
+    }
+
+    fn travel(&mut self, from: Proc, to: Proc) -> u64 {
+        let slowness = |proc| self.machines.get(&proc).map_or(1, |machine| machine.slowness);
+        let slowness = slowness(from).max(slowness(to));
+        delay(&self.knobs, &mut self.dice.network) * slowness
+    }
+
+    /// A request has come as far as its process.
+    pub fn arrive(&mut self, call: CallId, to: Proc, message: Message) {
+        let from = self.network.caller(call);
+        if from.is_some_and(|from| self.network.is_cut(from, to)) {
+            return;
+        }
+        if self.life(to).is_none() {
+            if self.dice.network.chance(0.6) {
+                self.reply(to, call, Reply::NotSent);
+            }
+            return;
+        }
+        match to {
+            Proc::Gate(gate) => self.gate_request(gate, call, message),
+            Proc::Coordinator(n) => self.coordinator_request(n, call, message),
+            Proc::Router(n) => self.router_request(n, call, message),
+            Proc::Client(_) | Proc::Operator => {}
+        }
+    }
+
+    /// Answers a request that `who` got.
+    pub fn reply(&mut self, who: Proc, call: CallId, reply: Reply) {
+        let Some(to) = self.network.caller(call) else { return };
+        if self.network.is_cut(who, to) || self.dice.network.chance(self.knobs.loss) {
+            return;
+        }
+        let at_us = self.now_us + self.travel(who, to);
+        self.queue.plan(at_us, Happening::Answered { call, reply });
+    }
+
+    /// An answer has come as far as who asked.
+    pub fn answered(&mut self, call: CallId, reply: Reply) {
+        if let Some(open) = self.network.open.get(&call)
+            && self.network.is_cut(open.to, open.from)
+        {
+            return;
+        }
+        self.deliver(call, reply);
+    }
+
+    fn deliver(&mut self, call: CallId, reply: Reply) {
+        let Some(open) = self.network.open.remove(&call) else { return };
+        let alive = self.life(open.from) == Some(open.life);
+        if !alive && !matches!(open.from, Proc::Client(_) | Proc::Operator) {
+            return;
+        }
+        match open.from {
+            Proc::Gate(gate) => self.gate_answered(gate, open.purpose, reply),
+            Proc::Coordinator(n) => self.coordinator_answered(n, open.purpose, reply),
+            Proc::Router(n) => self.router_answered(n, open.purpose, reply),
+            Proc::Client(n) => self.client_answered(n, call, reply),
+            Proc::Operator => self.operator_answered(open.purpose, reply),
+        }
+    }
+
+    /// The caller waits no longer.
+    pub fn overdue(&mut self, call: CallId) {
+        let Some(open) = self.network.open.get(&call) else { return };
+        if let Proc::Gate(gate) = open.to
+            && let Purpose::Data { .. } = open.purpose
+            && let Some(life) = self.life(open.to)
+            && self.dice.network.chance(0.5)
+        {
+            let at_us = self.now_us + delay(&self.knobs, &mut self.dice.network);
+            self.queue.plan(at_us, Happening::HungUp { gate, life, call });
+        }
+        self.deliver(call, Reply::Lost);
+    }
+
+    /// A process is gone: some who wait for it notice at once.
+    pub fn reset_connections(&mut self, to: Proc) {
+        for call in self.network.waiting_for(to) {
+            if self.dice.network.chance(0.5) {
+                self.reply(to, call, Reply::Lost);
+            }
+        }
+    }
+}

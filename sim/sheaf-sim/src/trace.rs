@@ -1,0 +1,32 @@
+//! The fingerprint of a run, and its log. Two runs of one seed have the same fingerprint, or a run can't be replayed.
+
+/// A rolling hash over everything that happened, and lines for people when they are wanted.
+pub struct Trace {
+    hash: u64,
+    /// Print each event.
+    pub log: bool,
+}
+
+impl Trace {
+    pub fn new(log: bool) -> Self {
+        Self { hash: 0xcbf2_9ce4_8422_2325, log }
+    }
+
+    pub fn fold(&mut self, words: &[u64]) {
+        for word in words {
+            self.hash = (self.hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            self.hash ^= self.hash >> 29;
+        }
+    }
+
+    pub fn hash(&self) -> u64 {
+        self.hash
+    }
+}
+
+/// Microseconds as hours, minutes, seconds.
+pub fn clock_text(us: u64) -> String {
+    let ms = us / 1_000;
+    let (seconds, ms) = (ms / 1_000, ms % 1_000);
+    format!("{:02}:{:02}:{:02}.{ms:03}", seconds / 3_600, seconds / 60 % 60, seconds % 60)
+}

@@ -1,0 +1,201 @@
+//! A whole cluster of real processes in a temporary folder. When a test fails, the ends of all logs are printed.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::ask::Client;
+use crate::node::{Node, Role};
+use crate::operate::Operator;
+use crate::patience::eventually;
+use crate::router::Router;
+
+/// Seconds that a new cluster may take until it serves.
+const READY_SECS_MAX: u64 = 30;
+
+/// What a cluster shall consist of.
+#[derive(Clone, Debug)]
+pub struct Shape {
+    /// Shards of the first map; their ids are 1, 2, …
+    pub shards: usize,
+    /// Nodes that run and are in no map.
+    pub standbys: usize,
+    pub routers: usize,
+    /// Further arguments of the coordinator.
+    pub coordinator: Vec<String>,
+    /// Further arguments of every daemon.
+    pub all: Vec<String>,
+    /// The key that the harness itself shows.
+    pub key: Option<String>,
+}
+
+impl Shape {
+    /// A cluster of this many shards and standbys, with two routers.
+    pub fn of(shards: usize, standbys: usize) -> Self {
+        let (coordinator, all) = (Vec::new(), Vec::new());
+        Self { shards, standbys, routers: 2, coordinator, all, key: None }
+    }
+}
+
+/// The processes of a cluster.
+pub struct Cluster {
+    pub coordinator: Node,
+    pub routers: Vec<Node>,
+    /// Shards, then standbys, in the order in which they were started.
+    pub nodes: Vec<Node>,
+    all: Vec<String>,
+    key: Option<String>,
+    // Last: the folder goes after the processes have ended.
+    folder: tempfile::TempDir,
+}
+
+impl Cluster {
+    /// Starts everything and waits until it serves.
+    ///
+    /// # Panics
+    /// Something doesn't start.
+    pub async fn start(shape: Shape) -> Self {
+        let mut cluster = Self::start_coordinator(&shape).await;
+        for _ in 0..shape.shards + shape.standbys {
+            cluster.add_node().await;
+        }
+        let operator = cluster.operator();
+        for number in 0..shape.shards {
+            operator.add_first_shard(&cluster.nodes[number].url).await;
+        }
+        let coordinator = cluster.coordinator.url.clone();
+        for _ in 0..shape.routers {
+            cluster.add_router(&coordinator).await;
+        }
+        for router in &cluster.routers {
+            cluster.router_is_ready(router).await;
+        }
+        cluster
+    }
+
+    async fn start_coordinator(shape: &Shape) -> Self {
+        let folder = tempfile::tempdir().expect("the system has room for temporary folders");
+        let arguments = shape.coordinator.iter().chain(&shape.all).map(String::as_str);
+        let arguments: Vec<&str> = arguments.collect();
+        let coordinator =
+            Node::start(Role::Coordinator, "coordinator", folder.path(), &arguments).await;
+        let (all, key) = (shape.all.clone(), shape.key.clone());
+        Self { coordinator, routers: Vec::new(), nodes: Vec::new(), all, key, folder }
+    }
+
+    /// Starts one more node of data, in no map.
+    pub async fn add_node(&mut self) -> usize {
+        let name = format!("node-{}", self.nodes.len() + 1);
+        let mut arguments = vec!["--coordinator", &self.coordinator.url];
+        arguments.extend(self.all.iter().map(String::as_str));
+        let node = Node::start(Role::Shard, &name, self.folder.path(), &arguments).await;
+        self.nodes.push(node);
+        self.nodes.len() - 1
+    }
+
+    /// Starts one more router, that finds the coordinator at this URL.
+    pub async fn add_router(&mut self, coordinator: &str) -> usize {
+        let name = format!("router-{}", self.routers.len() + 1);
+        let mut arguments = vec!["--coordinator", coordinator];
+        arguments.extend(self.all.iter().map(String::as_str));
+        let router = Node::start(Role::Router, &name, self.folder.path(), &arguments).await;
+        self.routers.push(router);
+        self.routers.len() - 1
+    }
+
+    /// Waits until this router has a map.
+    pub async fn router_is_ready(&self, router: &Node) {
+        let client = self.client(&router.url);
+        eventually("the router is ready", READY_SECS_MAX, || async {
+            let answer = client.get("/readyz").await.map_err(|gone| gone.to_string())?;
+            if answer.status.is_success() { Ok(()) } else { Err(answer.to_string()) }
+        })
+        .await;
+    }
+
+    /// A client of any daemon, with the harness's key.
+    pub fn client(&self, url: &str) -> Client {
+        let client = Client::new(url);
+        match &self.key {
+            Some(key) => client.with_key(key),
+            None => client,
+        }
+    }
+
+    pub fn operator(&self) -> Operator {
+        Operator::new(self.client(&self.coordinator.url))
+    }
+
+    /// A client of this router.
+    pub fn router(&self, number: usize) -> Router {
+        Router::new(self.client(&self.routers[number].url))
+    }
+
+    /// Clients of all routers.
+    pub fn all_routers(&self) -> Vec<Router> {
+        (0..self.routers.len()).map(|number| self.router(number)).collect()
+    }
+
+    /// A folder for a test's own files.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Creates the collection that the load uses, and waits until all routers know it.
+    pub async fn create_collection(&self, name: &str) {
+        let body = json!({ "name": name, "dim": crate::points::DIM, "metric": "l2" });
+        let router = self.router(0);
+        router.client.post("/v1/collections", &body).await.expect("it answers").expect_ok("create");
+        for router in self.all_routers() {
+            self.collection_is_known(&router, name).await;
+        }
+    }
+
+    async fn collection_is_known(&self, router: &Router, name: &str) -> Value {
+        eventually("the collection is known", READY_SECS_MAX, || async {
+            let answer = router.client.get(&format!("/v1/collections/{name}")).await;
+            let answer = answer.map_err(|gone| gone.to_string())?;
+            if answer.status.is_success() { Ok(answer.body) } else { Err(answer.to_string()) }
+        })
+        .await
+    }
+
+    /// Daemons that ended though nobody told them to, with the ends of their logs.
+    pub fn ended_by_themselves(&mut self) -> Vec<String> {
+        let mut ended = Vec::new();
+        for node in self.all_nodes() {
+            if let Some(status) = node.ended() {
+                ended.push(format!("{} ended by itself ({status}); {}", node.name, node.log_end()));
+            }
+        }
+        ended
+    }
+
+    fn all_nodes(&mut self) -> impl Iterator<Item = &mut Node> {
+        std::iter::once(&mut self.coordinator).chain(&mut self.routers).chain(&mut self.nodes)
+    }
+
+    /// Fails when a daemon ended by itself, or said that it panicked.
+    ///
+    /// # Panics
+    /// One did.
+    pub fn expect_all_alive(&mut self) {
+        let ended = self.ended_by_themselves();
+        assert!(ended.is_empty(), "{}", ended.join("\n"));
+        for node in self.all_nodes() {
+            let log = node.log();
+            let panic = log.lines().find(|line| line.contains("panicked at"));
+            assert!(panic.is_none(), "{}: {}", node.name, panic.unwrap_or_default());
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for node in self.all_nodes() {
+                eprintln!("--- {} {}: {}", node.name, node.url, node.log_end());
+            }
+        }
+    }
+}
