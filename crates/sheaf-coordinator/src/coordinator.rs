@@ -66,7 +66,7 @@ impl Coordinator {
 
     /// Takes in what happened; returns what is to be done.
     pub fn handle(&mut self, now: Time, event: Event) -> Effects {
-        assert!(now >= self.now, "I1 time ran backwards: {now} after {}", self.now);
+        assert!(now >= self.now, "I1 time-forward: time ran backwards: {now} after {}", self.now);
         self.now = now;
         let mut effects = Effects::default();
         match event {

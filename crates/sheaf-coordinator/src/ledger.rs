@@ -114,10 +114,13 @@ impl Ledger {
         answers: Vec<Answer>,
         effects: &mut Effects,
     ) {
-        assert!(self.is_free(), "I4 one write at a time: another one is pending");
+        assert!(
+            self.is_free(),
+            "I4 intent-before-effect: one write at a time: another one is pending"
+        );
         assert!(
             record.stamp() > self.durable.stamp(),
-            "I2 the record's stamp must grow: {:?} after {:?}",
+            "I2 map-monotone: the record's stamp must grow: {:?} after {:?}",
             record.stamp(),
             self.durable.stamp()
         );

@@ -237,8 +237,8 @@ fn an_ask_based_on_another_map_is_refused() {
 fn an_ask_that_waits_too_long_is_refused_and_nothing_is_changed() {
     let mut world = World::of_shards(2);
     world.mood = world::StoreMood::Hangs;
-    let first = world.ask_later(grow(3), None, None);
-    let second = world.ask_later(Ask::CreateCollection { config: collection("a") }, None, None);
+    let first = world.ask_later(Ask::CreateCollection { config: collection("a") }, None, None);
+    let second = world.ask_later(grow(3), None, None);
     world.advance(6_000);
     assert!(!world.answers.contains_key(&first), "its outcome isn't known");
     assert_eq!(world.answers[&second], Err(AskRefusal::TimedOut));
@@ -441,7 +441,8 @@ fn a_plan_counts_what_would_move_and_changes_nothing() {
     let plan = planner.plan(&PlanRequest::Grow { shards: vec![NewShard::at(&url(3))] }).unwrap();
     assert_eq!(plan.pairs.len(), 2);
     assert!((9_500..10_500).contains(&plan.points), "a third of 30,000: {}", plan.points);
-    assert_eq!(plan.bytes / 100, plan.points, "as many bytes a point as the donors have");
+    let points = plan.bytes / 100; // As many bytes a point as the donors have, each pair rounded.
+    assert!(points.abs_diff(plan.points) <= plan.pairs.len() as u64, "{points}");
     let drained = planner.plan(&PlanRequest::Drain { shard: shard(2) }).unwrap();
     assert_eq!(drained.points, 20_000);
     assert!(planner.plan(&PlanRequest::Drain { shard: shard(7) }).is_err());

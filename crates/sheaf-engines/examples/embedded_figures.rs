@@ -80,7 +80,12 @@ fn writes(vectors: &[Vec<f32>]) {
             });
         }
         let stats = database.stats();
-        println!("  {} points, {} MB of data, {} MB on disk", stats.points, stats.bytes >> 20, stats.disk_bytes >> 20);
+        println!(
+            "  {} points, {} MB of data, {} MB on disk",
+            stats.points,
+            stats.bytes >> 20,
+            stats.disk_bytes >> 20
+        );
     }
 }
 
@@ -91,12 +96,19 @@ fn reads(database: &Database, points: &[StoredPoint]) {
             assert!(found[0].is_some());
         }
     });
-    for (what, bodies, points_max) in
-        [("scan of hashes, pages of 2048", false, 2_048), ("scan with bodies, pages of 512", true, 512)]
-    {
+    for (what, bodies, points_max) in [
+        ("scan of hashes, pages of 2048", false, 2_048),
+        ("scan with bodies, pages of 512", true, 512),
+    ] {
         timed(what, points.len(), "points", || {
             let mut scan = Scan {
-                after: None, through: None, points_max, bytes_max: 1 << 20, bodies, accept: Accept::All, filter: None,
+                after: None,
+                through: None,
+                points_max,
+                bytes_max: 1 << 20,
+                bodies,
+                accept: Accept::All,
+                filter: None,
             };
             let mut seen = 0;
             loop {
@@ -110,22 +122,39 @@ fn reads(database: &Database, points: &[StoredPoint]) {
     }
 }
 
-fn searches(name: &str, database: &Database, queries: &[Vec<f32>], truth: Option<&[Vec<PointId>]>, change: impl Fn(&mut Search)) {
+fn searches(
+    name: &str,
+    database: &Database,
+    queries: &[Vec<f32>],
+    truth: Option<&[Vec<PointId>]>,
+    change: impl Fn(&mut Search),
+) {
     for ef in if truth.is_some() { vec![32, 64, 128, 256] } else { vec![64] } {
-        let searches: Vec<Search> = queries.iter().map(|vector| {
-            let mut search = question(vector, ef);
-            change(&mut search);
-            search
-        }).collect();
-        let found: Vec<Vec<PointId>> = timed(&format!("{name}, ef {ef}"), searches.len(), "searches", || {
-            searches.iter().map(|search| ids(database, search)).collect()
-        });
+        let searches: Vec<Search> = queries
+            .iter()
+            .map(|vector| {
+                let mut search = question(vector, ef);
+                change(&mut search);
+                search
+            })
+            .collect();
+        let found: Vec<Vec<PointId>> =
+            timed(&format!("{name}, ef {ef}"), searches.len(), "searches", || {
+                searches.iter().map(|search| ids(database, search)).collect()
+            });
         let Some(truth) = truth else { continue };
-        let hits: usize = found.iter().zip(truth).map(|(found, truth)| {
-            let truth: BTreeSet<&PointId> = truth.iter().collect();
-            found.iter().filter(|id| truth.contains(id)).count()
-        }).sum();
-        println!("  recall@10 {:.4}", hits as f64 / truth.iter().map(Vec::len).sum::<usize>() as f64);
+        let hits: usize = found
+            .iter()
+            .zip(truth)
+            .map(|(found, truth)| {
+                let truth: BTreeSet<&PointId> = truth.iter().collect();
+                found.iter().filter(|id| truth.contains(id)).count()
+            })
+            .sum();
+        println!(
+            "  recall@10 {:.4}",
+            hits as f64 / truth.iter().map(Vec::len).sum::<usize>() as f64
+        );
     }
 }
 
@@ -133,7 +162,13 @@ fn main() {
     let vectors = wordnet::matrix("wordnet-20k.f16.npy");
     // Between two rows, nearer to one: as near to the data as questions are, and never a row itself.
     let queries: Vec<Vec<f32>> = (0..500)
-        .map(|n| vectors[n * 37].iter().zip(&vectors[n * 31 + 5]).map(|(a, b)| a * 0.8 + b * 0.2).collect())
+        .map(|n| {
+            vectors[n * 37]
+                .iter()
+                .zip(&vectors[n * 31 + 5])
+                .map(|(a, b)| a * 0.8 + b * 0.2)
+                .collect()
+        })
         .collect();
     writes(&vectors);
 
@@ -149,7 +184,8 @@ fn main() {
         create(&indexed, "cosine");
         apply(&indexed, &points(&vectors[..rows], "p"), 1_000);
         timed(&format!("index of {rows}"), rows, "points", || while indexed.index_step() {});
-        let truth: Vec<Vec<PointId>> = queries.iter().map(|q| ids(&exact, &question(q, 64))).collect();
+        let truth: Vec<Vec<PointId>> =
+            queries.iter().map(|q| ids(&exact, &question(q, 64))).collect();
         searches(&format!("indexed search of {rows}"), &indexed, &queries, Some(&truth), |_| ());
     }
 
@@ -162,11 +198,23 @@ fn main() {
         reads(&database, &all);
         for (name, modulus) in [("half", 2), ("a tenth", 10), ("a hundredth", 100)] {
             let accept = Accept::Only(Arc::new(move |key: PlacementKey| key.0 % modulus == 0));
-            searches(&format!("search of 20000, accepting {name}"), &database, &queries[..100], None, |search| search.accept = accept.clone());
+            searches(
+                &format!("search of 20000, accepting {name}"),
+                &database,
+                &queries[..100],
+                None,
+                |search| search.accept = accept.clone(),
+            );
         }
         for (name, below) in [("half", 500), ("a tenth", 100), ("a hundredth", 10)] {
             let filter = Filter::Lt { field: "n".into(), value: below.into() };
-            searches(&format!("search of 20000, filter holds for {name}"), &database, &queries[..100], None, |search| search.filter = Some(filter.clone()));
+            searches(
+                &format!("search of 20000, filter holds for {name}"),
+                &database,
+                &queries[..100],
+                None,
+                |search| search.filter = Some(filter.clone()),
+            );
         }
     }
     timed("open 20000 points and read their vectors", all.len(), "points", || open(dir.path(), 1));

@@ -14,6 +14,6 @@ pub use embedded::{Embedded, EmbeddedOptions};
 pub use filter::{Filter, FilterError};
 pub use memory::Memory;
 pub use port::{
-    Accept, Change, Engine, EngineError, EngineStats, Hit, Reply, Scan, ScanPage, ScannedPoint, Search,
-    Write,
+    Accept, Change, Engine, EngineError, EngineStats, Hit, Reply, Scan, ScanPage, ScannedPoint,
+    Search, Write,
 };

@@ -67,8 +67,7 @@ impl Collection {
         let after = scan.after.clone().map_or(Bound::Unbounded, Bound::Excluded);
         let mut page = ScanPage::default();
         let mut bytes = 0;
-        let in_range =
-            |id: &PointId| scan.through.as_ref().is_none_or(|through| id <= through);
+        let in_range = |id: &PointId| scan.through.as_ref().is_none_or(|through| id <= through);
         let points = self.points.range((after, Bound::Unbounded));
         let mut last = None;
         for (id, point) in points.take_while(|(id, _)| in_range(id)) {

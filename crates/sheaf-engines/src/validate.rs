@@ -29,8 +29,14 @@ pub fn collection(config: &CollectionConfig) -> Result<(), EngineError> {
     let missing = missing
         .or(config.pq_subspaces.map(|_| "it doesn't compress vectors; leave `pq_subspaces` out"))
         .or(is_set(config.binary, "it doesn't compress vectors; leave `binary` out"))
-        .or(is_set(config.multivector, "it holds one vector for each point; leave `multivector` out"))
-        .or(is_set(config.vector_encryption, "it doesn't encrypt vectors; encrypt the disk instead"));
+        .or(is_set(
+            config.multivector,
+            "it holds one vector for each point; leave `multivector` out",
+        ))
+        .or(is_set(
+            config.vector_encryption,
+            "it doesn't encrypt vectors; encrypt the disk instead",
+        ));
     match missing {
         None => Ok(()),
         Some(reason) => Err(EngineError::Unsupported(format!(
@@ -67,8 +73,9 @@ fn point(
     config: &CollectionConfig,
     point: &StoredPoint,
 ) -> Result<(), EngineError> {
-    let wrong =
-        |what: String| Err(EngineError::Invalid(format!("the point {}: {what}", quoted(&point.id))));
+    let wrong = |what: String| {
+        Err(EngineError::Invalid(format!("the point {}: {what}", quoted(&point.id))))
+    };
     if point.id.as_str().len() > POINT_ID_BYTES_MAX {
         return wrong(format!("its id has more than {POINT_ID_BYTES_MAX} bytes"));
     }
@@ -83,7 +90,9 @@ fn point(
         return wrong(format!("its {what}"));
     }
     if point.hash != PointHash::of(collection, &point.id, point.body.as_bytes()) {
-        return wrong("its hash doesn't fit its body; it was damaged on its way, send it again".into());
+        return wrong(
+            "its hash doesn't fit its body; it was damaged on its way, send it again".into(),
+        );
     }
     Ok(())
 }
@@ -137,7 +146,8 @@ mod tests {
     use super::*;
 
     fn config() -> CollectionConfig {
-        serde_json::from_value(serde_json::json!({"name": "c", "dim": 2, "metric": "cosine"})).unwrap()
+        serde_json::from_value(serde_json::json!({"name": "c", "dim": 2, "metric": "cosine"}))
+            .unwrap()
     }
 
     fn upsert(vector: &[f32]) -> Write {
@@ -152,14 +162,18 @@ mod tests {
             Err(EngineError::Unsupported(reason)) => reason,
             other => panic!("{other:?}"),
         };
-        for index in [IndexKind::Vamana, IndexKind::DiskVamana, IndexKind::Ivf, IndexKind::Colbert] {
+        for index in [IndexKind::Vamana, IndexKind::DiskVamana, IndexKind::Ivf, IndexKind::Colbert]
+        {
             refuse(CollectionConfig { index, ..config() });
         }
-        assert!(refuse(CollectionConfig { pq_subspaces: Some(8), ..config() }).contains("pq_subspaces"));
+        assert!(
+            refuse(CollectionConfig { pq_subspaces: Some(8), ..config() }).contains("pq_subspaces")
+        );
         assert!(refuse(CollectionConfig { binary: Some(true), ..config() }).contains("binary"));
         refuse(CollectionConfig { multivector: Some(true), ..config() });
         refuse(CollectionConfig { vector_encryption: Some(true), ..config() });
-        let harmless = CollectionConfig { binary: Some(false), multivector: Some(false), ..config() };
+        let harmless =
+            CollectionConfig { binary: Some(false), multivector: Some(false), ..config() };
         assert_eq!(collection(&harmless), Ok(()));
         for dim in [0, DIM_MAX + 1] {
             let config = CollectionConfig { dim, ..config() };

@@ -55,7 +55,11 @@ impl Pair {
         for n in names {
             let payload = format!(r#"{{"n":{}}}"#, n % 100);
             let body = PointBody::encode(&self.vector(), Some(&payload));
-            writes.push(Write::Upsert(StoredPoint::new(C, PointId::from(format!("p{n:05}")), body)));
+            writes.push(Write::Upsert(StoredPoint::new(
+                C,
+                PointId::from(format!("p{n:05}")),
+                body,
+            )));
         }
         for batch in writes.chunks(1_000) {
             self.apply(batch.to_vec()).await;

@@ -12,7 +12,7 @@ const C: CollectionId = CollectionId(1);
 
 #[tokio::test]
 async fn ten_nearest_of_real_questions_are_found_at_the_defaults() {
-    let (vectors, ids) = (wordnet::matrix("wordnet-20k.f16.npy"), wordnet::ids());
+    let (vectors, ids) = (wordnet::matrix("wordnet-20k.f16.npy"), ids());
     let questions = wordnet::matrix("wordnet-queries.f16.npy");
     let truth = std::fs::read(wordnet::file("wordnet-queries.top10.json")).unwrap();
     let truth: Vec<BTreeSet<String>> = serde_json::from_slice(&truth).unwrap();
@@ -59,4 +59,14 @@ async fn ten_nearest_of_real_questions_are_found_at_the_defaults() {
         println!("recall@10 over {} real questions, indexed {indexed}: {recall:.4}", truth.len());
         assert!(recall >= 0.95, "recall@10 is {recall}");
     }
+}
+
+/// The id of each row.
+fn ids() -> Vec<String> {
+    let text = std::fs::read_to_string(wordnet::file("wordnet-20k.jsonl")).expect("a readable file");
+    let id = |line: &str| -> String {
+        let row: serde_json::Value = serde_json::from_str(line).expect("a JSON line");
+        row["id"].as_str().expect("an id").to_owned()
+    };
+    text.lines().map(id).collect()
 }

@@ -66,7 +66,8 @@ pub(crate) fn refusal_of(
         return Some(DirectiveRefusal::OtherShard { mine });
     }
     // A gate that has left follows no more directives about the shard that it was.
-    let left = record.shard.is_none() && !directive.retired && order_of == (record.term, record.revision);
+    let left =
+        record.shard.is_none() && !directive.retired && order_of == (record.term, record.revision);
     (left && record.cluster_id.is_some())
         .then_some(DirectiveRefusal::Stale { revision: record.revision, map: known })
 }

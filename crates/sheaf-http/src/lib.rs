@@ -1,4 +1,8 @@
 //! Paths, JSON, bytes of frames, status codes and keys; never whether something is safe: cores decide that.
 
 pub mod auth;
+pub mod metrics;
 pub mod problem;
+pub mod router;
+pub mod splitter;
+pub mod wire;

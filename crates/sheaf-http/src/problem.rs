@@ -89,8 +89,9 @@ impl Problem {
     }
 }
 
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
+impl Problem {
+    /// The problem as JSON text.
+    pub fn to_json(&self) -> Vec<u8> {
         #[derive(Serialize)]
         struct Body<'a> {
             r#type: &'a str,
@@ -107,9 +108,16 @@ impl IntoResponse for Problem {
             detail: &self.detail,
             extensions: &self.extensions,
         });
-        let content_type = (header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         // Strings and JSON values always serialise; the status alone still says enough.
-        let mut response = (self.status, [content_type], body.unwrap_or_default()).into_response();
+        body.unwrap_or_default()
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = self.to_json();
+        let content_type = (header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+        let mut response = (self.status, [content_type], body).into_response();
         let headers = response.headers_mut();
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -76,7 +76,7 @@ impl Operation {
     /// # Panics
     /// An invariant is broken: `now` ran backwards, or a mistake in this crate.
     pub fn handle(&mut self, now: Time, event: Event) -> Effects {
-        assert!(now >= self.now, "I1 time ran backwards: {now} after {}", self.now);
+        assert!(now >= self.now, "I1 time-forward: time ran backwards: {now} after {}", self.now);
         self.now = now;
         let mut effects = Effects::default();
         if self.answered {
@@ -168,7 +168,7 @@ impl Operation {
             !self.started
                 || self.answered
                 || effects.wake.is_some_and(|(at, _)| at <= self.deadline),
-            "I13 every-hold-has-a-deadline: {:?} is after {}",
+            "I13 hold-has-deadline: {:?} is after {}",
             effects.wake,
             self.deadline
         );

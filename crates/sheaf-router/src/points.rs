@@ -246,7 +246,7 @@ impl Points {
     pub fn assert_invariants(&self) {
         let asked: usize = self.asked.values().map(|asked| asked.items.len()).sum();
         let waiting: usize = self.waiting.iter().map(|waiting| waiting.items.len()).sum();
-        assert!(asked + waiting <= self.items.len(), "I14 every-queue-has-a-bound");
+        assert!(asked + waiting <= self.items.len(), "I14 queues-bounded");
         debug_assert_eq!(self.in_state(Item::Asked).len(), asked);
         debug_assert_eq!(self.in_state(Item::Waiting).len(), waiting);
     }

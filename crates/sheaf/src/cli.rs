@@ -163,11 +163,12 @@ impl TransitionArgs {
     /// Asks for a transition, and says its id or follows it.
     async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<(), Failure> {
         let client = self.target.coordinator()?;
-        let answer: Value =
-            client.change(method, path, body, &self.change.change()).await?;
+        let answer: Value = client.change(method, path, body, &self.change.change()).await?;
         let transition = answer.get("transition").and_then(Value::as_u64);
         match (transition, self.wait) {
-            (Some(transition), true) => follow::to_the_end(&client, transition, self.target.json).await,
+            (Some(transition), true) => {
+                follow::to_the_end(&client, transition, self.target.json).await
+            }
             _ => output::answer(self.target.json, &answer, accepted),
         }
     }
@@ -185,7 +186,9 @@ fn accepted(answer: &Value) -> String {
         several => format!(" for shards {}", several.join(", ")),
     };
     match answer.get("transition").and_then(Value::as_u64) {
-        Some(id) => format!("transition {id} is accepted{shards}; follow it with `sheaf watch {id}`"),
+        Some(id) => {
+            format!("transition {id} is accepted{shards}; follow it with `sheaf watch {id}`")
+        }
         None => format!("done{shards}"),
     }
 }
@@ -195,7 +198,10 @@ impl Command {
     pub fn wants_json(&self) -> bool {
         match self {
             Self::Coordinator(_) | Self::Shard(_) | Self::Router(_) | Self::Demo(_) => false,
-            Self::Status(target) | Self::Map(target) | Self::Health(target) | Self::Verify(target) => target.json,
+            Self::Status(target)
+            | Self::Map(target)
+            | Self::Health(target)
+            | Self::Verify(target) => target.json,
             Self::Plan(args) => args.target.json,
             Self::Grow(args) => args.asked.target.json,
             Self::Join(args) => args.asked.target.json,
@@ -262,6 +268,9 @@ mod tests {
     #[test]
     fn an_accepted_change_says_its_transition_and_how_to_follow_it() {
         let text = accepted(&serde_json::json!({ "transition": 5, "shards": [4, 5] }));
-        assert_eq!(text, "transition 5 is accepted for shards 4, 5; follow it with `sheaf watch 5`");
+        assert_eq!(
+            text,
+            "transition 5 is accepted for shards 4, 5; follow it with `sheaf watch 5`"
+        );
     }
 }

@@ -11,8 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 /// All but letters, digits and what RFC 3986 calls unreserved.
-const SEGMENT: &AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// Seconds that an answer may take, long polls aside.
 const ANSWER_SECS_MAX: u64 = 30;
@@ -216,7 +215,9 @@ impl Client {
         }
         let what = format!("the {role} at {url} did not answer to the end ({})", innermost(error));
         if is_change {
-            return Failure::Unknown(format!("{what}; look with `sheaf status` before asking again"));
+            return Failure::Unknown(format!(
+                "{what}; look with `sheaf status` before asking again"
+            ));
         }
         Failure::Unreachable(what)
     }
@@ -261,7 +262,10 @@ async fn answer<T: DeserializeOwned>(
     let body = match response.bytes().await {
         Ok(body) => body,
         Err(error) if is_change => {
-            return Err(Failure::Unknown(format!("the answer was cut off ({})", innermost(&error))));
+            return Err(Failure::Unknown(format!(
+                "the answer was cut off ({})",
+                innermost(&error)
+            )));
         }
         Err(error) => {
             return Err(Failure::Failed(format!("the answer was cut off ({})", innermost(&error))));
@@ -280,9 +284,8 @@ async fn answer<T: DeserializeOwned>(
 pub fn refusal(status: StatusCode, body: &[u8]) -> Failure {
     let problem: Value = serde_json::from_slice(body).unwrap_or_default();
     let text = |name: &str| problem.get(name).and_then(Value::as_str).map(str::to_owned);
-    let title = text("title").unwrap_or_else(|| {
-        status.canonical_reason().unwrap_or("the server refused").to_owned()
-    });
+    let title = text("title")
+        .unwrap_or_else(|| status.canonical_reason().unwrap_or("the server refused").to_owned());
     let detail = text("detail").unwrap_or_else(|| {
         String::from_utf8_lossy(body).chars().take(300).collect::<String>().trim().to_owned()
     });
@@ -300,21 +303,34 @@ mod tests {
     fn an_id_is_one_segment_whatever_it_contains() {
         assert_eq!(segment("a/b?c#d%"), "a%2Fb%3Fc%23d%25");
         assert_eq!(segment("wn:0 ü"), "wn%3A0%20%C3%BC");
-        assert_eq!((segment("."), segment(".."), segment("a.b")), ("%2E".into(), "%2E%2E".into(), "a.b".into()));
+        assert_eq!(
+            (segment("."), segment(".."), segment("a.b")),
+            ("%2E".into(), "%2E%2E".into(), "a.b".into())
+        );
     }
 
     #[test]
     fn a_node_is_named_by_scheme_host_and_port_and_nothing_else() {
         assert_eq!(base_url("http://127.0.0.1:7600/"), Ok("http://127.0.0.1:7600".to_owned()));
         assert_eq!(base_url(" http://[::1]:7600 "), Ok("http://[::1]:7600".to_owned()));
-        for wrong in ["", "127.0.0.1:7600", "https://a", "ftp://a", "http://", "http://a/b", "http://a?b", "http://k@a"] {
+        for wrong in [
+            "",
+            "127.0.0.1:7600",
+            "https://a",
+            "ftp://a",
+            "http://",
+            "http://a/b",
+            "http://a?b",
+            "http://k@a",
+        ] {
             assert!(base_url(wrong).is_err(), "{wrong}");
         }
     }
 
     #[test]
     fn a_504_is_an_unknown_outcome_and_any_other_problem_a_refusal_in_its_own_words() {
-        let body = br#"{"title":"Conflict","status":409,"detail":"it exists; choose another name"}"#;
+        let body =
+            br#"{"title":"Conflict","status":409,"detail":"it exists; choose another name"}"#;
         let failure = refusal(StatusCode::CONFLICT, body);
         assert_eq!(failure.to_string(), "Conflict: it exists; choose another name");
         assert_eq!(failure.exit_code(), 1);

@@ -145,7 +145,8 @@ fn environment_layer(
         };
         let Some(default) = default else {
             if defaults.contains_key(top) || !of_all_roles.contains(top) {
-                messages.push(format!("the environment variable {variable} is no setting of Sheaf"));
+                messages
+                    .push(format!("the environment variable {variable} is no setting of Sheaf"));
             }
             continue;
         };

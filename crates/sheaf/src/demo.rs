@@ -96,7 +96,8 @@ async fn play(args: &DemoArgs) -> Result<(), Failure> {
     ));
     let mut cluster = Cluster::start(folder.path(), story::NODES).await.map_err(failed)?;
     let world = World::new(data, clock);
-    let mut story = Story::new(&mut cluster, folder.path(), Show::suited(false), args.seed).map_err(failed)?;
+    let mut story =
+        Story::new(&mut cluster, folder.path(), Show::suited(false), args.seed).map_err(failed)?;
     let told = story.tell(world, args.seconds).await;
     let (world, findings, moving) = match told {
         Ok(told) => told,
@@ -112,7 +113,8 @@ async fn play(args: &DemoArgs) -> Result<(), Failure> {
     output::say(format!("\n{}", findings.text(&world.tally(), &moving)));
     if let Some(file) = &args.json {
         let report = findings.report(&world.tally());
-        let text = serde_json::to_vec_pretty(&report).map_err(|error| Failure::Failed(error.to_string()))?;
+        let text = serde_json::to_vec_pretty(&report)
+            .map_err(|error| Failure::Failed(error.to_string()))?;
         std::fs::write(file, text)
             .map_err(|error| Failure::Failed(format!("can't write {}: {error}", file.display())))?;
     }

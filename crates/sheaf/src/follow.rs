@@ -98,7 +98,13 @@ impl Follower {
             more.push(format!("waits for {reason}"));
         }
         let phase = if transition.paused { "paused" } else { transition.phase.as_str() };
-        self.progress.update(now.0, phase, transition.points_sent, transition.points, &more.join(", "));
+        self.progress.update(
+            now.0,
+            phase,
+            transition.points_sent,
+            transition.points,
+            &more.join(", "),
+        );
     }
 
     /// Leaves a line in place of the progress.

@@ -107,8 +107,7 @@ impl Iterator for Batches<'_> {
             return None;
         }
         let first_row = self.source.rows_read();
-        let mut batch =
-            Batch { points: Vec::new(), first_row, end_row: first_row, bad_rows: 0 };
+        let mut batch = Batch { points: Vec::new(), first_row, end_row: first_row, bad_rows: 0 };
         while batch.points.len() < self.plan.batch {
             match self.source.next_point() {
                 Ok(Some(point)) => {
@@ -153,7 +152,9 @@ async fn send(client: &Client, path: &str, batch: &Batch) -> Result<(), Failure>
         };
         if !again || left == 0 {
             let (first, last) = (batch.first_row + 1, batch.end_row);
-            return Err(Failure::Failed(format!("rows {first} to {last} were not loaded: {failure}")));
+            return Err(Failure::Failed(format!(
+                "rows {first} to {last} were not loaded: {failure}"
+            )));
         }
         tokio::time::sleep(Duration::from_millis(pause)).await;
         pause = (pause * 2).min(PAUSE_MS_MAX);

@@ -37,7 +37,10 @@ pub fn complain(json: bool, failure: &Failure) {
     let text = if json {
         let status = match failure {
             Failure::Refused { status, .. } => Some(*status),
-            Failure::Usage(_) | Failure::Unreachable(_) | Failure::Unknown(_) | Failure::Failed(_) => None,
+            Failure::Usage(_)
+            | Failure::Unreachable(_)
+            | Failure::Unknown(_)
+            | Failure::Failed(_) => None,
         };
         serde_json::json!({
             "error": failure.to_string(), "status": status, "exit_code": failure.exit_code(),

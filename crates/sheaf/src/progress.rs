@@ -63,7 +63,11 @@ impl Progress {
         }
         let due = self.last_line_ms.is_none_or(|last| now_ms.saturating_sub(last) >= LINE_EVERY_MS);
         if self.show == Show::Lines && (due || self.last_state != state) {
-            eprintln!("{}: {state}, {done} of {total} points{}{more}", self.name, if more.is_empty() { "" } else { ", " });
+            eprintln!(
+                "{}: {state}, {done} of {total} points{}{more}",
+                self.name,
+                if more.is_empty() { "" } else { ", " }
+            );
             self.last_line_ms = Some(now_ms);
         }
         state.clone_into(&mut self.last_state);

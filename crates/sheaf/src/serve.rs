@@ -203,7 +203,8 @@ mod tests {
         flags: &impl Serialize,
     ) -> Result<Loaded<R>, String> {
         let (_dir, path) = file(text);
-        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let environment =
+            environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         config::load(Some(&path), environment, flags).map_err(|error| error.to_string())
     }
 
@@ -236,8 +237,12 @@ mod tests {
 
     #[test]
     fn a_list_may_be_one_text() {
-        let loaded: Loaded<ShardSettings> =
-            load("coordinator = 'http://a'\napi_key = ['k:read', 'l']", &[], &ShardFlags::default()).unwrap();
+        let loaded: Loaded<ShardSettings> = load(
+            "coordinator = 'http://a'\napi_key = ['k:read', 'l']",
+            &[],
+            &ShardFlags::default(),
+        )
+        .unwrap();
         assert_eq!(loaded.role.coordinators, ["http://a"]);
         assert_eq!(loaded.common.api_keys, ["k:read", "l"]);
     }

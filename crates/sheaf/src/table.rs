@@ -48,7 +48,11 @@ impl fmt::Display for Table {
                     line.push_str("  ");
                 }
                 let right = head.starts_with('>');
-                line.push_str(&if right { format!("{cell:>width$}") } else { format!("{cell:<width$}") });
+                line.push_str(&if right {
+                    format!("{cell:>width$}")
+                } else {
+                    format!("{cell:<width$}")
+                });
             }
             writeln!(f, "{}", line.trim_end())?;
         }

@@ -60,7 +60,10 @@ impl Transition {
             committed: outcome.as_deref() == Some("committed"),
             paused: value.pointer("/options/copy/paused").and_then(Value::as_bool) == Some(true),
             reason: text("/reason").unwrap_or_default(),
-            waiting_for: list("/waiting_for").filter_map(Value::as_str).map(str::to_owned).collect(),
+            waiting_for: list("/waiting_for")
+                .filter_map(Value::as_str)
+                .map(str::to_owned)
+                .collect(),
             points_sent: number("/points_sent").or(number("/sent_points")).unwrap_or_default(),
             bytes_sent: number("/bytes_sent").or(number("/sent_bytes")).unwrap_or_default(),
             points: number("/points_expected").or(number("/points")).unwrap_or_default(),
@@ -98,7 +101,10 @@ mod tests {
             "phase": "copy", "attempt": 1, "points_expected": 100, "points_sent": 40, "bytes_sent": 4_000,
             "pairs": [{"donor": 1, "recipient": 4}, {"donor": 1, "recipient": 5}, {"donor": 2, "recipient": 4}],
         }));
-        assert_eq!((running.id, running.kind.as_str(), running.phase.as_str()), (3, "grow", "copy"));
+        assert_eq!(
+            (running.id, running.kind.as_str(), running.phase.as_str()),
+            (3, "grow", "copy")
+        );
         assert!(running.paused && !running.ended);
         assert_eq!((running.points_sent, running.points, running.attempts), (40, 100, 1));
         assert_eq!(running.donors, [1, 2]);
@@ -108,6 +114,9 @@ mod tests {
         }));
         assert!(ended.ended && ended.committed);
         assert_eq!((ended.points, ended.points_sent, ended.attempts), (90, 120, 2));
-        assert_eq!((ended.took_ms(), ended.until_commit_ms(), ended.stall_ms_max), (3_500, 2_000, 7));
+        assert_eq!(
+            (ended.took_ms(), ended.until_commit_ms(), ended.stall_ms_max),
+            (3_500, 2_000, 7)
+        );
     }
 }

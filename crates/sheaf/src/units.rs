@@ -62,7 +62,12 @@ impl std::str::FromStr for Rate {
             return Ok(Self::Off);
         }
         if let Some(limit) = lower.strip_prefix("p99=").and_then(|rest| rest.strip_suffix("ms")) {
-            return limit.parse().ok().filter(|ms| *ms > 0).map(Self::RequestP99Ms).ok_or_else(wrong);
+            return limit
+                .parse()
+                .ok()
+                .filter(|ms| *ms > 0)
+                .map(Self::RequestP99Ms)
+                .ok_or_else(wrong);
         }
         let amount = lower.strip_suffix("/s").ok_or_else(wrong)?;
         let units = [("gb", 1_000_000_000), ("mb", 1_000_000), ("kb", 1_000), ("b", 1)];
@@ -97,7 +102,9 @@ mod tests {
         assert_eq!(rate("20MB/s"), Some(Rate::BytesPerSecond(20_000_000)));
         assert_eq!(rate("p99=20ms"), Some(Rate::RequestP99Ms(20)));
         assert_eq!(rate("off"), Some(Rate::Off));
-        for wrong in ["", "0/s", "5000", "fast", "-1/s", "20MB", "p99=20", "99999999999999999999GB/s"] {
+        for wrong in
+            ["", "0/s", "5000", "fast", "-1/s", "20MB", "p99=20", "99999999999999999999GB/s"]
+        {
             assert_eq!(rate(wrong), None, "{wrong}");
         }
     }

@@ -62,7 +62,9 @@ impl CommitProven {
         }
         for pair in moves.pairs() {
             let key = (*id, *attempt, pair.donor, pair.recipient);
-            for (side, found) in [("donor", self.proofs.get(&key)), ("recipient", self.seals.get(&key))] {
+            for (side, found) in
+                [("donor", self.proofs.get(&key)), ("recipient", self.seals.get(&key))]
+            {
                 match found {
                     Some((donor, recipient)) if donor == recipient => {}
                     _ => {

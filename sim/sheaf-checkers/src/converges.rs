@@ -1,4 +1,4 @@
-//! P6: once faults are over, every transition ends, every gate is clean, every router knows the map, every call returns.
+//! P6: once faults are over, every transition ends, every gate is clean, every router knows the map, every call returns (I13).
 
 use crate::fact::Fact;
 use crate::panel::{Checker, Moment, Violation};

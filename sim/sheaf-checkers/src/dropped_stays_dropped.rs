@@ -28,9 +28,17 @@ pub struct DroppedStaysDropped {
 }
 
 impl DroppedStaysDropped {
-    fn read(&self, op: OpId, began: u64, collection: &Arc<str>, stamp: Stamp) -> Result<(), Violation> {
+    fn read(
+        &self,
+        op: OpId,
+        began: u64,
+        collection: &Arc<str>,
+        stamp: Stamp,
+    ) -> Result<(), Violation> {
         let Some(life) = self.lives.get(collection) else { return Ok(()) };
-        let (Some((drop_began, drop_ended)), Some(created)) = (life.dropped, life.created) else { return Ok(()) };
+        let (Some((drop_began, drop_ended)), Some(created)) = (life.dropped, life.created) else {
+            return Ok(());
+        };
         let written = self.returned.get(&stamp).copied().unwrap_or(u64::MAX);
         if drop_ended < created && created < began && written < drop_began {
             let text = format!(
@@ -59,7 +67,8 @@ impl Checker for DroppedStaysDropped {
                         self.lives.entry(collection).or_default().created = Some(moment.fact);
                     }
                     (Call::Drop { collection }, Answer::Done) => {
-                        self.lives.entry(collection).or_default().dropped = Some((began, moment.fact));
+                        self.lives.entry(collection).or_default().dropped =
+                            Some((began, moment.fact));
                     }
                     (Call::Get { collection, .. }, Answer::Point(Some(stamp))) => {
                         self.read(*op, began, &collection, *stamp)?;

@@ -36,13 +36,28 @@ pub struct PointAt {
 /// What a client asks for.
 #[derive(Clone, Debug)]
 pub enum Call {
-    Upsert { collection: Arc<str>, points: Vec<(PointId, Stamp)> },
-    Delete { collection: Arc<str>, ids: Vec<PointId> },
-    Get { collection: Arc<str>, id: PointId },
+    Upsert {
+        collection: Arc<str>,
+        points: Vec<(PointId, Stamp)>,
+    },
+    Delete {
+        collection: Arc<str>,
+        ids: Vec<PointId>,
+    },
+    Get {
+        collection: Arc<str>,
+        id: PointId,
+    },
     /// Every point of the collection: a search without bounds.
-    Gather { collection: Arc<str> },
-    Create { collection: Arc<str> },
-    Drop { collection: Arc<str> },
+    Gather {
+        collection: Arc<str>,
+    },
+    Create {
+        collection: Arc<str>,
+    },
+    Drop {
+        collection: Arc<str>,
+    },
 }
 
 /// What a client was told.
@@ -142,13 +157,26 @@ pub enum Fact {
     /// A gate answered with a report.
     Reported { node: NodeId, report: Box<GateReport> },
     /// A gate's core let a request go to its engine; `gather`: one that reads every owned point.
-    Admitted { node: NodeId, shard: Option<ShardId>, version: MapVersion, gather: bool, points: Vec<PointAt> },
+    Admitted {
+        node: NodeId,
+        shard: Option<ShardId>,
+        version: MapVersion,
+        gather: bool,
+        points: Vec<PointAt>,
+    },
     /// A gate's core acknowledged a write to its caller.
     Acknowledged { node: NodeId, shard: Option<ShardId>, version: MapVersion, points: Vec<PointAt> },
     /// A gate's core let the result of a read go to its caller: `points` were looked at, or found.
     Served { node: NodeId, shard: Option<ShardId>, version: MapVersion, points: Vec<PointAt> },
     /// An engine's contents changed; `None` where there is no point.
-    Applied { node: NodeId, shard: Option<ShardId>, by: By, point: PointAt, before: Option<Stamp>, after: Option<Stamp> },
+    Applied {
+        node: NodeId,
+        shard: Option<ShardId>,
+        by: By,
+        point: PointAt,
+        before: Option<Stamp>,
+        after: Option<Stamp>,
+    },
 
     /// The coordinator's store holds this now.
     Stored { decided: Box<Decided> },

@@ -30,12 +30,16 @@ pub struct FenceHolds {
 
 impl FenceHolds {
     fn held(&mut self, node: NodeId, held: &Held) {
-        let (Some(shard), Some(map), Some(order)) = (held.shard, &held.map, &held.order) else { return };
+        let (Some(shard), Some(map), Some(order)) = (held.shard, &held.map, &held.order) else {
+            return;
+        };
         if order.stage != Stage::Fence {
             return;
         }
         let known = self.fences.get(&node);
-        if known.is_some_and(|fence| (fence.transition, fence.attempt) >= (order.transition, order.attempt)) {
+        if known.is_some_and(|fence| {
+            (fence.transition, fence.attempt) >= (order.transition, order.attempt)
+        }) {
             return;
         }
         let moves = Moves::between(map.placement(), order.next.placement());
@@ -64,7 +68,9 @@ impl FenceHolds {
 impl Checker for FenceHolds {
     fn judge(&mut self, _: Moment, fact: &Fact) -> Result<(), Violation> {
         match fact {
-            Fact::Persisted { node, held } | Fact::GateStarted { node, held } => self.held(*node, held),
+            Fact::Persisted { node, held } | Fact::GateStarted { node, held } => {
+                self.held(*node, held)
+            }
             Fact::Directed { node, directive } => self.directed(*node, directive),
             Fact::MapFetched { node, map } => {
                 if let Some(fence) = self.fences.get_mut(node) {
@@ -72,9 +78,14 @@ impl Checker for FenceHolds {
                 }
             }
             Fact::Admitted { node, gather, points, version, .. } => {
-                let Some(fence) = self.fences.get(node).filter(|fence| !fence.ended) else { return Ok(()) };
+                let Some(fence) = self.fences.get(node).filter(|fence| !fence.ended) else {
+                    return Ok(());
+                };
                 let outgoing = |point: &&crate::fact::PointAt| {
-                    fence.moves.of(point.id.placement_key()).is_some_and(|mv| mv.donor == fence.shard)
+                    fence
+                        .moves
+                        .of(point.id.placement_key())
+                        .is_some_and(|mv| mv.donor == fence.shard)
                 };
                 let donor = fence.moves.donors().contains(&fence.shard);
                 let point = points.iter().find(outgoing);

@@ -58,13 +58,17 @@ impl Floors {
 
     /// Why the read `op` can't have found `value` at `key`; `None` when it can.
     pub fn objection(&self, op: OpId, key: &ClientKey, value: Option<Stamp>) -> Option<String> {
-        let floor = self.reads.get(&op).and_then(|floors| floors.get(key)).copied().unwrap_or_default();
+        let floor =
+            self.reads.get(&op).and_then(|floors| floors.get(key)).copied().unwrap_or_default();
         let Some(writes) = self.keys.get(key) else {
-            return value.map(|stamp| format!("{key:?} was never written, but a read found {stamp}"));
+            return value
+                .map(|stamp| format!("{key:?} was never written, but a read found {stamp}"));
         };
         match value {
             Some(stamp) => match writes.puts.get(&stamp) {
-                None => Some(format!("{key:?} was never written with {stamp}, but a read found it")),
+                None => {
+                    Some(format!("{key:?} was never written with {stamp}, but a read found it"))
+                }
                 Some((_, Some(returned))) if *returned < floor.any => Some(format!(
                     "a read of {key:?} found {stamp} (acknowledged at fact {returned}), though a later write that began at \
                      fact {} was acknowledged before the read began",
@@ -73,7 +77,8 @@ impl Floors {
                 Some(_) => None,
             },
             None => {
-                let latest_absence = writes.deletes.values().map(|(_, returned)| returned.unwrap_or(u64::MAX)).max();
+                let latest_absence =
+                    writes.deletes.values().map(|(_, returned)| returned.unwrap_or(u64::MAX)).max();
                 let latest_absence = latest_absence.unwrap_or(0);
                 (latest_absence < floor.put).then(|| {
                     format!(

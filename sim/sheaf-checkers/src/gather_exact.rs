@@ -29,7 +29,8 @@ impl Checker for GatherExact {
                 }
             }
             let written = self.floors.keys_of(collection);
-            let keys: std::collections::BTreeSet<&ClientKey> = written.chain(found.keys()).collect();
+            let keys: std::collections::BTreeSet<&ClientKey> =
+                written.chain(found.keys()).collect();
             for key in keys {
                 if let Some(objection) = self.floors.objection(*op, key, found.get(key).copied()) {
                     return Err(Violation::new(LABEL, format!("gather {}: {objection}", op.0)));

@@ -19,7 +19,10 @@ impl HonestAnswers {
     fn saw(&mut self, op: OpId, stamp: Stamp) -> Result<(), Violation> {
         self.seen.insert(stamp);
         if self.refused.contains(&stamp) {
-            return Err(Violation::new(LABEL, format!("call {} read {stamp}, whose upsert was refused", op.0)));
+            return Err(Violation::new(
+                LABEL,
+                format!("call {} read {stamp}, whose upsert was refused", op.0),
+            ));
         }
         Ok(())
     }
@@ -38,7 +41,10 @@ impl Checker for HonestAnswers {
                         for stamp in stamps {
                             self.refused.insert(stamp);
                             if self.seen.contains(&stamp) {
-                                let text = format!("upsert {} of {stamp} was refused, but was read before", op.0);
+                                let text = format!(
+                                    "upsert {} of {stamp} was refused, but was read before",
+                                    op.0
+                                );
                                 return Err(Violation::new(LABEL, text));
                             }
                         }

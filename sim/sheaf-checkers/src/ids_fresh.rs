@@ -52,11 +52,15 @@ impl IdsFresh {
         }
         self.ended.extend(before.map(|before| before.id).filter(|id| *id != running.id));
         self.transition = running.id;
-        let entering = before.is_none_or(|before| (before.id, before.phase) != (running.id, Phase::Fence));
+        let entering =
+            before.is_none_or(|before| (before.id, before.phase) != (running.id, Phase::Fence));
         if running.phase == Phase::Fence && entering {
             let now = (running.id, running.attempt);
             if self.fenced.is_some_and(|fenced| now <= fenced) {
-                return Err(Violation::new(LABEL, format!("attempt {now:?} is fenced after {:?}", self.fenced)));
+                return Err(Violation::new(
+                    LABEL,
+                    format!("attempt {now:?} is fenced after {:?}", self.fenced),
+                ));
             }
             self.fenced = Some(now);
         }
@@ -72,7 +76,10 @@ impl Checker for IdsFresh {
             let now = (shard.primary_url.clone(), shard.store_id.clone());
             let first = self.shards.entry(shard.id).or_insert_with(|| now.clone());
             if *first != now {
-                return Err(Violation::new(LABEL, format!("{} was {first:?} and is {now:?} now", shard.id)));
+                return Err(Violation::new(
+                    LABEL,
+                    format!("{} was {first:?} and is {now:?} now", shard.id),
+                ));
             }
         }
         self.collections(decided)?;

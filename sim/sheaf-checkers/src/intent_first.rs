@@ -22,7 +22,9 @@ pub struct IntentFirst {
 
 impl IntentFirst {
     fn directive(&self, directive: &Directive) -> Result<(), Violation> {
-        let broken = |what: &str| Err(Violation::new(LABEL, format!("a directive {what}: {}", brief(directive))));
+        let broken = |what: &str| {
+            Err(Violation::new(LABEL, format!("a directive {what}: {}", brief(directive))))
+        };
         let Some(Decided { term, revision, .. }) = self.committed.latest() else {
             return broken("was sent before anything was stored");
         };
@@ -44,7 +46,10 @@ impl IntentFirst {
 
     fn report(&self, node: NodeId, report: &GateReport) -> Result<(), Violation> {
         let Some(held) = self.gates.get(&node) else {
-            return Err(Violation::new(LABEL, format!("node {} reports before it started", node.0)));
+            return Err(Violation::new(
+                LABEL,
+                format!("node {} reports before it started", node.0),
+            ));
         };
         let transition = held.order.as_ref().map(|order| order.transition);
         let durable = report.incarnation == held.incarnation
@@ -59,8 +64,18 @@ impl IntentFirst {
         }
         let text = format!(
             "node {} reports {} {} {:?} {:?} transition {:?} clean {}, but durable are {} {} {:?} {:?} transition {transition:?} clean {}",
-            node.0, report.term, report.revision, report.shard, report.map_version, report.transition, report.clean,
-            held.term, held.revision, held.shard, held.map.as_ref().map(|map| map.version()), held.clean,
+            node.0,
+            report.term,
+            report.revision,
+            report.shard,
+            report.map_version,
+            report.transition,
+            report.clean,
+            held.term,
+            held.revision,
+            held.shard,
+            held.map.as_ref().map(|map| map.version()),
+            held.clean,
         );
         Err(Violation::new(LABEL, text))
     }
@@ -79,7 +94,8 @@ impl Checker for IntentFirst {
             }
             Fact::DirectiveSent { directive } => self.directive(directive)?,
             Fact::Published { map } => {
-                if self.committed.version(map.version()).is_none_or(|committed| *committed != *map) {
+                if self.committed.version(map.version()).is_none_or(|committed| *committed != *map)
+                {
                     let text = format!("{} was published, but never committed", map.version());
                     return Err(Violation::new(LABEL, text));
                 }
@@ -97,9 +113,15 @@ impl Checker for IntentFirst {
 /// A directive in one line.
 fn brief(directive: &Directive) -> String {
     let order = directive.order.as_ref();
-    let order = order.map(|order| (order.transition, order.stage, order.attempt, order.next.version()));
+    let order =
+        order.map(|order| (order.transition, order.stage, order.attempt, order.next.version()));
     format!(
         "{} {} to {} map {} order {order:?} sweep {} retired {}",
-        directive.term, directive.revision, directive.shard, directive.map.version(), directive.sweep, directive.retired
+        directive.term,
+        directive.revision,
+        directive.shard,
+        directive.map.version(),
+        directive.sweep,
+        directive.retired
     )
 }

@@ -24,8 +24,10 @@ impl Checker for Invisible {
         for point in points {
             let owner = map.owner(point.id.placement_key());
             if owner != *shard || owner.is_none() {
-                let text =
-                    format!("node {} ({shard:?}) served {point:?} at {version}, where its owner is {owner:?}", node.0);
+                let text = format!(
+                    "node {} ({shard:?}) served {point:?} at {version}, where its owner is {owner:?}",
+                    node.0
+                );
                 return Err(Violation::new(LABEL, text));
             }
         }

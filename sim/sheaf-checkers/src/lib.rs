@@ -26,6 +26,7 @@ pub mod sweep_foreign;
 pub mod total_map;
 
 pub use fact::{
-    Answer, By, Call, ClientKey, Decided, EndState, Fact, Held, NodeId, OpId, Phase, PointAt, Running, Stamp,
+    Answer, By, Call, ClientKey, Decided, EndState, Fact, Held, NodeId, OpId, Phase, PointAt,
+    Running, Stamp,
 };
 pub use panel::{Checker, Moment, Panel, Violation};

@@ -56,7 +56,10 @@ impl Linearizable {
         match (call, answer) {
             (Call::Upsert { collection, points }, _) => {
                 for (id, stamp) in points {
-                    self.step(ClientKey { collection: collection.clone(), id }, step(Deed::Put(stamp)));
+                    self.step(
+                        ClientKey { collection: collection.clone(), id },
+                        step(Deed::Put(stamp)),
+                    );
                 }
             }
             (Call::Delete { collection, ids }, _) => {
@@ -105,7 +108,9 @@ impl Checker for Linearizable {
             match explain(steps) {
                 Verdict::Explained => {}
                 Verdict::TooMany => self.given_up += 1,
-                Verdict::Contradiction(at) => return Err(Violation::new(LABEL, letter(key, steps, at))),
+                Verdict::Contradiction(at) => {
+                    return Err(Violation::new(LABEL, letter(key, steps, at)));
+                }
             }
         }
         Ok(())
@@ -198,8 +203,10 @@ impl Open<'_> {
 
 /// Follows one key's history.
 fn explain(steps: &[Step]) -> Verdict {
-    let read: BTreeSet<Stamp> =
-        steps.iter().filter_map(|step| if let Deed::Read(Some(stamp)) = step.deed { Some(stamp) } else { None }).collect();
+    let read: BTreeSet<Stamp> = steps
+        .iter()
+        .filter_map(|step| if let Deed::Read(Some(stamp)) = step.deed { Some(stamp) } else { None })
+        .collect();
     let mut timeline: Vec<(Moment, bool, usize)> = Vec::new();
     for (at, step) in steps.iter().enumerate() {
         let pointless = match step.deed {
@@ -241,7 +248,10 @@ fn explain(steps: &[Step]) -> Verdict {
             return Verdict::Contradiction(at);
         }
         open.slots[slot] = None;
-        states = reached.into_iter().map(|state| State { done: state.done & !(1 << slot), ..state }).collect();
+        states = reached
+            .into_iter()
+            .map(|state| State { done: state.done & !(1 << slot), ..state })
+            .collect();
     }
     Verdict::Explained
 }
@@ -253,11 +263,17 @@ fn letter(key: &ClientKey, steps: &[Step], at: usize) -> String {
     let mut near: Vec<&Step> = steps.iter().filter(|step| step.began.fact <= end).collect();
     near.sort_unstable_by_key(|step| step.began.fact);
     let shown = near.len().saturating_sub(12);
-    let mut text = format!("no order explains {:?} of call {} on {key:?}; the calls before it:", culprit.deed, culprit.op.0);
+    let mut text = format!(
+        "no order explains {:?} of call {} on {key:?}; the calls before it:",
+        culprit.deed, culprit.op.0
+    );
     for step in &near[shown..] {
         let ended = step.ended.map_or("unknown".to_owned(), |moment| format!("{}us", moment.us));
         let refused = if step.refused { " refused" } else { "" };
-        text.push_str(&format!("\n        call {:>5} {:?} {}us..{ended}{refused}", step.op.0, step.deed, step.began.us));
+        text.push_str(&format!(
+            "\n        call {:>5} {:?} {}us..{ended}{refused}",
+            step.op.0, step.deed, step.began.us
+        ));
     }
     text
 }
@@ -282,7 +298,10 @@ mod tests {
         assert!(!holds(&[write.clone(), step(2, Deed::Read(None), 3, Some(4))]));
         // Concurrent: both are right.
         assert!(holds(&[step(1, Deed::Put(7), 1, Some(9)), step(2, Deed::Read(None), 3, Some(4))]));
-        assert!(holds(&[step(1, Deed::Put(7), 1, Some(9)), step(2, Deed::Read(Some(7)), 3, Some(4))]));
+        assert!(holds(&[
+            step(1, Deed::Put(7), 1, Some(9)),
+            step(2, Deed::Read(Some(7)), 3, Some(4))
+        ]));
     }
 
     #[test]

@@ -25,7 +25,9 @@ impl MapMonotone {
         if let Some(before) = self.gates.insert(node, now) {
             let (term, revision, map, incarnation) = before;
             let left = held.shard.is_none() && version.is_none();
-            let backwards = (now.0, now.1) < (term, revision) || now.3 < incarnation || (version < map && !left);
+            let backwards = (now.0, now.1) < (term, revision)
+                || now.3 < incarnation
+                || (version < map && !left);
             if backwards {
                 let text = format!("the ledger of node {} went from {before:?} to {now:?}", node.0);
                 return Err(Violation::new(LABEL, text));
@@ -43,10 +45,15 @@ impl Checker for MapMonotone {
                 if let Some(before) = self.store.replace(now)
                     && (now.0 < before.0 || now.1 <= before.1 || now.2 < before.2)
                 {
-                    return Err(Violation::new(LABEL, format!("the store went from {before:?} to {now:?}")));
+                    return Err(Violation::new(
+                        LABEL,
+                        format!("the store went from {before:?} to {now:?}"),
+                    ));
                 }
             }
-            Fact::Persisted { node, held } | Fact::GateStarted { node, held } => self.gate(*node, held)?,
+            Fact::Persisted { node, held } | Fact::GateStarted { node, held } => {
+                self.gate(*node, held)?
+            }
             Fact::RouterAdopted { router, life, version } => {
                 if let Some((before_life, before)) = self.routers.insert(*router, (*life, *version))
                     && before_life == *life

@@ -41,11 +41,18 @@ impl NothingDestroyed {
         let truth = self.truth.get(point).copied().flatten();
         let destroyed = before.filter(|stamp| truth == Some(*stamp) && *after != truth);
         let Some(stamp) = destroyed else { return Ok(()) };
-        let dropped = self.committed.current().is_none_or(|map| map.collection_by_id(point.collection).is_none());
+        let dropped = self
+            .committed
+            .current()
+            .is_none_or(|map| map.collection_by_id(point.collection).is_none());
         let keeper = owner.and_then(|owner| self.shards.get(&owner));
-        let kept = keeper.and_then(|node| self.holds.get(node)).and_then(|points| points.get(point));
+        let kept =
+            keeper.and_then(|node| self.holds.get(node)).and_then(|points| points.get(point));
         if !dropped && kept != Some(&stamp) {
-            let text = format!("node {} deleted {point:?} = {stamp}, but its owner {owner:?} holds {kept:?}", node.0);
+            let text = format!(
+                "node {} deleted {point:?} = {stamp}, but its owner {owner:?} holds {kept:?}",
+                node.0
+            );
             return Err(Violation::new(LABEL, text));
         }
         Ok(())
@@ -61,7 +68,10 @@ impl NothingDestroyed {
                 if owner == *shard && owner.is_some() {
                     found.insert(&held.point, held.stamp);
                 } else if held.stamp.is_some() {
-                    return broken(format!("node {} ({shard:?}) still holds foreign {:?}", node.0, held.point));
+                    return broken(format!(
+                        "node {} ({shard:?}) still holds foreign {:?}",
+                        node.0, held.point
+                    ));
                 }
             }
         }
@@ -69,7 +79,9 @@ impl NothingDestroyed {
             let kept = found.get(point).copied().flatten();
             if map.collection_by_id(point.collection).is_some() && kept != *truth {
                 let owner = map.owner(point.id.placement_key());
-                return broken(format!("{point:?} should be {truth:?}, but its owner {owner:?} holds {kept:?}"));
+                return broken(format!(
+                    "{point:?} should be {truth:?}, but its owner {owner:?} holds {kept:?}"
+                ));
             }
         }
         Ok(())

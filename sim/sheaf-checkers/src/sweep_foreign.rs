@@ -14,8 +14,11 @@ pub struct SweepForeign {
 impl Checker for SweepForeign {
     fn judge(&mut self, _: Moment, fact: &Fact) -> Result<(), Violation> {
         self.committed.learn(fact);
-        let Fact::Applied { node, shard, by: By::Gate, point, before, after } = fact else { return Ok(()) };
-        let current = self.committed.current().filter(|map| map.collection_by_id(point.collection).is_some());
+        let Fact::Applied { node, shard, by: By::Gate, point, before, after } = fact else {
+            return Ok(());
+        };
+        let current =
+            self.committed.current().filter(|map| map.collection_by_id(point.collection).is_some());
         let owner = current.and_then(|map| map.owner(point.id.placement_key()));
         if owner.is_some() && owner == *shard && before != after {
             let text = format!(

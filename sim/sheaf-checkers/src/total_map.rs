@@ -16,7 +16,10 @@ impl Checker for TotalMap {
         let next = decided.running.as_ref().map(|running| &running.next);
         for map in [Some(&decided.map), next].into_iter().flatten() {
             if map.shards().is_empty() && self.inhabited {
-                return Err(Violation::new(LABEL, format!("{} has no shard: no id has an owner", map.version())));
+                return Err(Violation::new(
+                    LABEL,
+                    format!("{} has no shard: no id has an owner", map.version()),
+                ));
             }
         }
         self.inhabited |= !decided.map.shards().is_empty();

@@ -111,7 +111,7 @@ impl World {
                 Some(to) => {
                     self.call(proc, to, Message::ReportWanted, purpose, IDENTIFY_MS * 1_000);
                 }
-                None => self.coordinator_answered(n, purpose, Reply::NotSent),
+                None => self.call_nobody(proc, purpose),
             }
         }
         for (token, result) in answer {
@@ -159,7 +159,7 @@ impl World {
         self.fact(Fact::DirectiveSent { directive: Box::new((*directive).clone()) });
         let purpose = Purpose::Directive { shard, poll };
         let Some(to) = self.gate_at(&url) else {
-            self.coordinator_answered(n, purpose, Reply::NotSent);
+            self.call_nobody(Proc::Coordinator(n), purpose);
             return;
         };
         let seen = Seen { incarnation: seen_incarnation, seq: seen_seq };

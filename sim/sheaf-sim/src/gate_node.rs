@@ -173,7 +173,7 @@ impl World {
                     let message = Message::Frame(Arc::new(frame));
                     self.call(proc, to, message, purpose, FRAME_MS * 1_000);
                 }
-                None => self.gate_answered(gate, purpose, Reply::NotSent),
+                None => self.call_nobody(proc, purpose),
             }
         }
         for (token, answer) in answer {

@@ -100,6 +100,15 @@ impl World {
         call
     }
 
+    /// A request to an address where nobody lives.
+    pub fn call_nobody(&mut self, from: Proc, purpose: Purpose) {
+        self.network.next_call += 1;
+        let call = CallId(self.network.next_call);
+        let life = self.machines.get(&from).map_or(0, |machine| machine.life);
+        self.network.open.insert(call, OpenCall { from, life, to: from, purpose });
+        self.queue.plan(self.now_us + 1_000, Happening::Answered { call, reply: Reply::NotSent });
+    }
+
     fn travel(&mut self, from: Proc, to: Proc) -> u64 {
         let slowness = |proc| self.machines.get(&proc).map_or(1, |machine| machine.slowness);
         let slowness = slowness(from).max(slowness(to));

@@ -63,6 +63,8 @@ pub enum Happening {
     /// An operator's call is tried again.
     AskAgain { number: u64 },
     Fault(Fault),
+    /// A process that was singled out crashes.
+    Doom { proc: Proc },
     /// A fault ends.
     Uncut { number: u64 },
     SpeedUp { proc: Proc },
@@ -269,6 +271,12 @@ impl World {
             Happening::Operate => self.operate(),
             Happening::AskAgain { number } => self.send_ask(number),
             Happening::Fault(fault) => self.strike(fault),
+            Happening::Doom { proc } => {
+                if self.stage == Stage::Safety {
+                    self.stats.faults += 1;
+                    self.crash_for_a_while(proc);
+                }
+            }
             Happening::Uncut { number } => self.network.uncut(number),
             Happening::SpeedUp { proc } => {
                 if let Some(machine) = self.machines.get_mut(&proc) {
@@ -390,6 +398,7 @@ impl World {
             Happening::Heal => (22, 0, 0),
             Happening::LookAround => (23, 0, 0),
             Happening::Story { step } => (24, *step as u64, 0),
+            Happening::Doom { proc } => (25, proc.code(), 0),
         };
         self.trace.fold(&[self.now_us, kind, a, b]);
     }

@@ -23,7 +23,7 @@ pub(super) fn commit(facts: &Facts<'_>) -> Option<CoordinatorRecord> {
     assert_eq!(
         transition.next.version(),
         facts.record.map.version().next(),
-        "I2 the next map of {} is the next version",
+        "I2 map-monotone: the next map of {} is the next version",
         transition.id
     );
     let mut record = facts.draft();

@@ -191,10 +191,10 @@ impl World {
         let until = self.now.plus_ms(ms);
         loop {
             let polls = self.held.iter().map(|(_, due)| *due).min();
-            let next = [self.wake, polls].into_iter().flatten().min().unwrap_or(until);
-            if next > until {
+            let next = [self.wake, polls].into_iter().flatten().min();
+            let Some(next) = next.filter(|next| *next <= until) else {
                 break;
-            }
+            };
             self.now = self.now.max(next);
             self.answer_held(true);
             self.tick();

@@ -26,7 +26,10 @@ pub async fn configurations_are_kept_whole(engine: &impl Engine, id: CollectionI
 }
 
 /// Writes of a batch take effect in order; the answers name the hashes before and after each.
-pub async fn batches_apply_in_order_and_tell_what_they_changed(engine: &impl Engine, id: CollectionId) {
+pub async fn batches_apply_in_order_and_tell_what_they_changed(
+    engine: &impl Engine,
+    id: CollectionId,
+) {
     fresh(engine, id, plain("batches", 2, Metric::L2)).await;
     let a1 = point(id, "a", &[1.0, 0.0], None);
     let a2 = point(id, "a", &[2.0, 0.0], Some(r#"{"v":2}"#));
@@ -93,7 +96,8 @@ pub async fn floats_and_payloads_are_kept_to_the_bit(engine: &impl Engine, id: C
     let scanned = scan_all(engine, id, whole()).await;
     assert_eq!(scanned.len(), points.len());
     for found in scanned {
-        let wrote = points.iter().find(|point| point.id == found.id).expect("a point that was written");
+        let wrote =
+            points.iter().find(|point| point.id == found.id).expect("a point that was written");
         assert_eq!((found.hash, found.body.as_ref()), (wrote.hash, Some(&wrote.body)));
     }
     engine.drop_collection(id).await.expect("dropping");
@@ -105,13 +109,45 @@ pub async fn ids_may_be_any_text(engine: &impl Engine, id: CollectionId) {
     let long = "x".repeat(4 * 1024);
     let longer = format!("{long}y");
     let ids = [
-        "", "a/b", "a/b/", "/", "..", "doc#3", "a?b", "a?b=c&d", "%2F", "%", "a b", " a", "a ", "+", "\"", "'",
-        "\\", "\n", "\u{0}", "\u{0}b", "é", "e\u{301}", "😀", "😀😀", "\u{10ffff}", "null", "A", "a", &long, &longer,
+        "",
+        "a/b",
+        "a/b/",
+        "/",
+        "..",
+        "doc#3",
+        "a?b",
+        "a?b=c&d",
+        "%2F",
+        "%",
+        "a b",
+        " a",
+        "a ",
+        "+",
+        "\"",
+        "'",
+        "\\",
+        "\n",
+        "\u{0}",
+        "\u{0}b",
+        "é",
+        "e\u{301}",
+        "😀",
+        "😀😀",
+        "\u{10ffff}",
+        "null",
+        "A",
+        "a",
+        &long,
+        &longer,
     ];
     let points: Vec<StoredPoint> =
         ids.iter().enumerate().map(|(n, name)| point(id, name, &[n as f32], None)).collect();
     engine.apply(id, upserts(&points)).await.expect("writing");
-    assert_eq!(engine.count(id, Accept::All, None).await, Ok(ids.len() as u64), "none taken for another");
+    assert_eq!(
+        engine.count(id, Accept::All, None).await,
+        Ok(ids.len() as u64),
+        "none taken for another"
+    );
     let asked = ids.iter().map(|name| PointId::from(*name)).collect();
     let found = engine.get(id, asked).await.expect("reading");
     for (found, wrote) in found.iter().zip(&points) {
@@ -135,13 +171,20 @@ pub async fn wrong_writes_change_nothing(engine: &impl Engine, id: CollectionId)
     fresh(engine, id, plain("wrong", 2, Metric::L2)).await;
     fresh(engine, cosine, plain("cosine", 2, Metric::Cosine)).await;
     let good = |id| point(id, "good", &[1.0, 1.0], None);
-    let wrong: [&[f32]; 5] =
-        [&[1.0], &[1.0, 2.0, 3.0], &[f32::NAN, 0.0], &[0.0, f32::INFINITY], &[f32::NEG_INFINITY, 0.0]];
+    let wrong: [&[f32]; 5] = [
+        &[1.0],
+        &[1.0, 2.0, 3.0],
+        &[f32::NAN, 0.0],
+        &[0.0, f32::INFINITY],
+        &[f32::NEG_INFINITY, 0.0],
+    ];
     for vector in wrong {
         let answer = engine.apply(id, upserts(&[good(id), point(id, "bad", vector, None)])).await;
         assert!(is_refused(&answer), "{vector:?}: {answer:?}");
     }
-    let answer = engine.apply(cosine, upserts(&[good(cosine), point(cosine, "bad", &[0.0, 0.0], None)])).await;
+    let answer = engine
+        .apply(cosine, upserts(&[good(cosine), point(cosine, "bad", &[0.0, 0.0], None)]))
+        .await;
     assert!(is_refused(&answer), "a zero vector under cosine: {answer:?}");
     for id in [id, cosine] {
         assert_eq!(engine.count(id, Accept::All, None).await, Ok(0), "nothing was applied");

@@ -11,7 +11,10 @@ use super::{fresh, is_refused, plain};
 use crate::{Accept, Engine, Filter, Hit, Memory, Scan, Search, Write};
 
 /// A scan is not disturbed by deletes behind and before it: no id is skipped, none comes twice.
-pub async fn scans_go_in_the_order_of_ids_while_points_are_deleted(engine: &impl Engine, id: CollectionId) {
+pub async fn scans_go_in_the_order_of_ids_while_points_are_deleted(
+    engine: &impl Engine,
+    id: CollectionId,
+) {
     fresh(engine, id, plain("scans", 2, Metric::L2)).await;
     let all = points(id, &mut Numbers(1), 200, 2);
     let mut shuffled = all.clone();
@@ -29,7 +32,8 @@ pub async fn scans_go_in_the_order_of_ids_while_points_are_deleted(engine: &impl
         seen.extend(page.points.iter().map(|point| point.id.clone()));
         let Some(through) = page.looked_through else { break };
         // Delete one that was seen, and one that is still to come.
-        let (before, behind): (Vec<_>, Vec<_>) = kept.iter().cloned().partition(|id| *id <= through);
+        let (before, behind): (Vec<_>, Vec<_>) =
+            kept.iter().cloned().partition(|id| *id <= through);
         for side in [before, behind] {
             if side.is_empty() {
                 continue;
@@ -54,7 +58,12 @@ pub async fn pages_respect_their_bounds(engine: &impl Engine, id: CollectionId) 
     let oracle = oracle_of(engine, id).await;
     let filter = Filter::from_json(&json!({"gte": {"field": "n", "value": 10}})).expect("a filter");
     let odd: Accept = Accept::Only(Arc::new(|key: PlacementKey| key.0 % 2 == 1));
-    let bounds = [(None, None), (Some("p0010"), Some("p0080")), (Some("p"), Some("p0000")), (Some("p0119"), None)];
+    let bounds = [
+        (None, None),
+        (Some("p0010"), Some("p0080")),
+        (Some("p"), Some("p0000")),
+        (Some("p0119"), None),
+    ];
     for (after, through) in bounds {
         for accept in [Accept::All, odd.clone()] {
             for filter in [None, Some(filter.clone())] {
@@ -69,7 +78,10 @@ pub async fn pages_respect_their_bounds(engine: &impl Engine, id: CollectionId) 
                 let found = scan_all(engine, id, scan.clone()).await;
                 assert_eq!(found, scan_all(&oracle, id, scan.clone()).await, "{scan:?}");
                 let hashes = scan_all(engine, id, Scan { bodies: false, ..scan }).await;
-                assert!(hashes.iter().all(|point| point.body.is_none()), "no bodies were asked for");
+                assert!(
+                    hashes.iter().all(|point| point.body.is_none()),
+                    "no bodies were asked for"
+                );
                 let pairs = hashes.iter().map(|point| (&point.id, point.hash));
                 assert!(pairs.eq(found.iter().map(|point| (&point.id, point.hash))));
             }
@@ -80,8 +92,13 @@ pub async fn pages_respect_their_bounds(engine: &impl Engine, id: CollectionId) 
     assert!((1..10).contains(&page.points.len()), "bytes bound the page: {}", page.points.len());
     assert_eq!(scan_all(engine, id, tight).await.len(), all.len());
     let tiny = Scan { bytes_max: 0, ..whole() };
-    assert_eq!(engine.scan(id, tiny).await.expect("a page").points.len(), 1, "one point always fits");
-    let nothing = Scan { after: Some(PointId::from("b")), through: Some(PointId::from("a")), ..whole() };
+    assert_eq!(
+        engine.scan(id, tiny).await.expect("a page").points.len(),
+        1,
+        "one point always fits"
+    );
+    let nothing =
+        Scan { after: Some(PointId::from("b")), through: Some(PointId::from("a")), ..whole() };
     let page = engine.scan(id, nothing).await.expect("a page");
     assert_eq!((page.points.len(), page.looked_through), (0, None), "an empty range");
     engine.drop_collection(id).await.expect("dropping");
@@ -131,14 +148,23 @@ pub async fn searches_agree_with_the_oracle(engine: &impl Engine, id: Collection
         let odd: Accept = Accept::Only(Arc::new(|key: PlacementKey| key.0 % 2 == 1));
         let nobody: Accept = Accept::Only(Arc::new(|_| false));
         for k in [1, 10, 299, 1_000] {
-            for (accept, bodies) in [(Accept::All, false), (Accept::All, true), (odd.clone(), true), (nobody.clone(), true)] {
+            for (accept, bodies) in [
+                (Accept::All, false),
+                (Accept::All, true),
+                (odd.clone(), true),
+                (nobody.clone(), true),
+            ] {
                 let search = Search { accept, bodies, ..question(numbers.vector(8), k) };
                 let found = engine.search(id, search.clone()).await.expect("searching");
                 let expected = oracle.search(id, search.clone()).await.expect("searching");
                 assert_same(&found, &expected, &format!("{metric:?} {search:?}"));
             }
         }
-        assert_eq!(engine.search(id, question(numbers.vector(8), 0)).await, Ok(Vec::new()), "k = 0");
+        assert_eq!(
+            engine.search(id, question(numbers.vector(8), 0)).await,
+            Ok(Vec::new()),
+            "k = 0"
+        );
         for wrong in [vec![1.0; 7], vec![1.0; 9], vec![f32::NAN; 8]] {
             let answer = engine.search(id, question(wrong, 5)).await;
             assert!(is_refused(&answer), "{answer:?}");
@@ -159,7 +185,11 @@ pub async fn searches_see_every_write(engine: &impl Engine, id: CollectionId) {
     for n in 0..50 {
         let x = n as f32;
         engine.apply(id, vec![at("walker", x)]).await.expect("writing");
-        assert_eq!(nearest(x).await, Some((PointId::from("walker"), 0.0)), "its newest place, step {n}");
+        assert_eq!(
+            nearest(x).await,
+            Some((PointId::from("walker"), 0.0)),
+            "its newest place, step {n}"
+        );
         if n % 10 == 9 {
             engine.apply(id, vec![Write::Delete(PointId::from("walker"))]).await.expect("deleting");
             let found = nearest(x).await.map(|(id, _)| id);
@@ -193,14 +223,19 @@ pub async fn filters_agree_with_the_oracle(engine: &impl Engine, id: CollectionI
     for filter in filters {
         let filter = Filter::from_json(&filter).expect("a filter");
         for accept in [Accept::All, odd.clone()] {
-            let count = engine.count(id, accept.clone(), Some(filter.clone())).await.expect("counting");
+            let count =
+                engine.count(id, accept.clone(), Some(filter.clone())).await.expect("counting");
             let expected = oracle.count(id, accept.clone(), Some(filter.clone())).await;
             assert_eq!(Ok(count), expected, "{filter:?}");
             let scan = Scan { accept: accept.clone(), filter: Some(filter.clone()), ..whole() };
             let scanned = scan_all(engine, id, scan).await;
             assert_eq!(scanned.len() as u64, count, "{filter:?}");
-            let search =
-                Search { accept, filter: Some(filter.clone()), bodies: true, ..question(numbers.vector(4), 20) };
+            let search = Search {
+                accept,
+                filter: Some(filter.clone()),
+                bodies: true,
+                ..question(numbers.vector(4), 20)
+            };
             let found = engine.search(id, search.clone()).await.expect("searching");
             let expected = oracle.search(id, search).await.expect("searching");
             assert_same(&found, &expected, &format!("{filter:?}"));
@@ -210,7 +245,10 @@ pub async fn filters_agree_with_the_oracle(engine: &impl Engine, id: CollectionI
 }
 
 /// What is dropped doesn't come back under another id.
-pub async fn a_dropped_collection_is_gone_and_a_new_id_starts_empty(engine: &impl Engine, id: CollectionId) {
+pub async fn a_dropped_collection_is_gone_and_a_new_id_starts_empty(
+    engine: &impl Engine,
+    id: CollectionId,
+) {
     let second = CollectionId(id.0 + 1);
     for (id, dim) in [(id, 2), (second, 3)] {
         fresh(engine, id, plain("again", dim as u32, Metric::L2)).await;

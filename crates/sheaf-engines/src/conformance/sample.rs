@@ -29,12 +29,22 @@ impl Numbers {
     }
 }
 
-pub fn point(collection: CollectionId, id: &str, vector: &[f32], payload: Option<&str>) -> StoredPoint {
+pub fn point(
+    collection: CollectionId,
+    id: &str,
+    vector: &[f32],
+    payload: Option<&str>,
+) -> StoredPoint {
     StoredPoint::new(collection, PointId::from(id), PointBody::encode(vector, payload))
 }
 
 /// Points `p0000…` with payloads of a few kinds, some without one.
-pub fn points(collection: CollectionId, numbers: &mut Numbers, count: usize, dim: usize) -> Vec<StoredPoint> {
+pub fn points(
+    collection: CollectionId,
+    numbers: &mut Numbers,
+    count: usize,
+    dim: usize,
+) -> Vec<StoredPoint> {
     let draw = |n: usize| {
         let payload = match numbers.below(4) {
             0 => None,
@@ -71,7 +81,10 @@ pub async fn scan_all(engine: &impl Engine, id: CollectionId, mut scan: Scan) ->
         let page = engine.scan(id, scan.clone()).await.expect("a page of a scan");
         found.extend(page.points);
         let Some(through) = page.looked_through else { return found };
-        assert!(scan.after.as_ref() < Some(&through), "a scan makes no progress behind {through:?}");
+        assert!(
+            scan.after.as_ref() < Some(&through),
+            "a scan makes no progress behind {through:?}"
+        );
         scan.after = Some(through);
     }
 }

@@ -11,9 +11,7 @@ use super::options::{EmbeddedOptions, Work};
 use super::snapshot::Snapshot;
 use super::writer::Writer;
 use super::{search, tables};
-use crate::{
-    Accept, Change, EngineError, EngineStats, Filter, Hit, Scan, ScanPage, Search, Write,
-};
+use crate::{Accept, Change, EngineError, EngineStats, Filter, Hit, Scan, ScanPage, Search, Write};
 
 /// A change to the database.
 #[derive(Clone, Debug)]

@@ -110,33 +110,35 @@ impl Graph {
         }
     }
 
-    /// Adds a bounded number of rows; says whether there is more to do.
+    /// Adds a bounded number of rows; says whether there is more to do. One call at a time does so.
     pub fn step(&self, vectors: &Vectors) -> bool {
+        let mut building = self.building.lock().unwrap_or_else(PoisonError::into_inner);
         if self.failed.load(Ordering::Acquire) {
             return false;
         }
-        self.try_step(vectors).unwrap_or_else(|error| {
+        self.try_step(vectors, &mut building).unwrap_or_else(|error| {
             tracing::warn!(%error, "the index can't be built; searching exactly from now on");
             self.failed.store(true, Ordering::Release);
-            self.drop_all();
+            self.drop_all(&mut building);
             false
         })
     }
 
-    fn try_step(&self, vectors: &Vectors) -> Result<bool, String> {
+    fn try_step(&self, vectors: &Vectors, building: &mut Option<Hnsw>) -> Result<bool, String> {
         if !self.is_wanted(vectors.len()) {
             // Half the size before it goes, or it would come and go with a few points.
             if !self.is_wanted(vectors.len().saturating_mul(2)) {
-                self.drop_all();
+                self.drop_all(building);
             }
             return Ok(false);
         }
-        let Some(extent) = self.extent() else { return self.build(vectors).map(|()| true) };
+        let Some(extent) = self.extent() else {
+            return self.build(vectors, building).map(|()| true);
+        };
         let added = self.catch_up(vectors, extent.through)?;
-        let dead = extent.rows - vectors.len_through(extent.through).min(extent.rows);
-        let started = self.building.lock().unwrap_or_else(PoisonError::into_inner).is_some();
-        if started || dead as f64 > extent.rows as f64 * DEAD_SHARE_MAX {
-            return self.build(vectors).map(|()| true);
+        let dead = extent.rows.saturating_sub(vectors.len_through(extent.through));
+        if building.is_some() || dead as f64 > extent.rows as f64 * DEAD_SHARE_MAX {
+            return self.build(vectors, building).map(|()| true);
         }
         Ok(added == STEP_ROWS)
     }
@@ -154,8 +156,7 @@ impl Graph {
     }
 
     /// Adds to the next index, and swaps it in when it holds every row.
-    fn build(&self, vectors: &Vectors) -> Result<(), String> {
-        let mut building = self.building.lock().unwrap_or_else(PoisonError::into_inner);
+    fn build(&self, vectors: &Vectors, building: &mut Option<Hnsw>) -> Result<(), String> {
         let (mut hnsw, after) = match building.take() {
             Some(hnsw) => {
                 let through = hnsw.through;
@@ -224,8 +225,8 @@ impl Graph {
         rows > 0 && rows.saturating_mul(self.dim) >= self.floats_min
     }
 
-    fn drop_all(&self) {
-        *self.building.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    fn drop_all(&self, building: &mut Option<Hnsw>) {
+        *building = None;
         *self.serving.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }

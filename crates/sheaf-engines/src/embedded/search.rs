@@ -47,7 +47,8 @@ pub fn search(
         (_, Some(filter)) => run.filtered(filter)?,
     };
     let hit = |candidate: Candidate<'_>| {
-        let read = || run.snapshot.row(&run.rows, candidate.slot, |_, body| tables::decode_body(body));
+        let read =
+            || run.snapshot.row(&run.rows, candidate.slot, |_, body| tables::decode_body(body));
         let body = search.bodies.then(read).transpose()?;
         Ok(Hit { id: candidate.id.clone(), score: candidate.score, body })
     };
@@ -117,7 +118,11 @@ impl<'a> Run<'a> {
             found = graph.search(vector, norm, self.wanted(), Some(&is_live))?;
         }
         let mut best = Best::new(self.search.k);
-        found.slots.iter().filter_map(|slot| vectors.find(*slot)).for_each(|r| self.offer(&mut best, r));
+        found
+            .slots
+            .iter()
+            .filter_map(|slot| vectors.find(*slot))
+            .for_each(|r| self.offer(&mut best, r));
         vectors.rows_after(Some(found.through)).for_each(|row| self.offer(&mut best, row));
         Some(best)
     }
@@ -138,7 +143,8 @@ impl<'a> Run<'a> {
     fn filtered(&self, filter: &Filter) -> Result<Best<'a>, EngineError> {
         let takes = |row: &Row<'_>| {
             let accepted = self.search.accept.takes(row.key);
-            Ok(accepted && self.snapshot.row(&self.rows, row.slot, |_, body| holds(filter, body))?)
+            Ok(accepted
+                && self.snapshot.row(&self.rows, row.slot, |_, body| holds(filter, body))?)
         };
         let share = self.share(takes)?;
         if self.prefers_index(FILTER_COST, share).is_some()
@@ -192,7 +198,9 @@ impl<'a> Run<'a> {
                 return *verdict;
             }
             // No panic may pass through the index, which is not Rust.
-            let verdict = guarded(&self.snapshot.disk, || vectors.find(slot).map_or(Ok(false), |row| takes(&row)));
+            let verdict = guarded(&self.snapshot.disk, || {
+                vectors.find(slot).map_or(Ok(false), |row| takes(&row))
+            });
             let verdict = verdict.unwrap_or_else(|error| {
                 stopped.set(true);
                 failure.replace(Some(error));
@@ -208,7 +216,11 @@ impl<'a> Run<'a> {
         }
         let Some(found) = found else { return Ok(None) };
         let mut best = Best::new(self.search.k);
-        found.slots.iter().filter_map(|slot| vectors.find(*slot)).for_each(|r| self.offer(&mut best, r));
+        found
+            .slots
+            .iter()
+            .filter_map(|slot| vectors.find(*slot))
+            .for_each(|r| self.offer(&mut best, r));
         for row in vectors.rows_after(Some(found.through)) {
             if takes(&row)? {
                 self.offer(&mut best, row);

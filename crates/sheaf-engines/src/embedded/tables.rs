@@ -138,10 +138,12 @@ pub fn read_error(disk: &str, error: Error) -> EngineError {
             "{disk} has the file format {version} of another release. Nothing was changed. Start the release \
              that wrote it"
         )),
-        Error::DatabaseAlreadyOpen | Error::LockProtocolMismatch => EngineError::Unavailable(format!(
-            "{disk} is in use by another process. Nothing was changed. Stop that process, or choose another \
+        Error::DatabaseAlreadyOpen | Error::LockProtocolMismatch => {
+            EngineError::Unavailable(format!(
+                "{disk} is in use by another process. Nothing was changed. Stop that process, or choose another \
              data directory: each process needs its own"
-        )),
+            ))
+        }
         Error::Io(error) if is_damage(&error) => damaged(disk, &error.to_string()),
         error => EngineError::Unavailable(format!(
             "reading {disk} failed: {error}. Nothing was changed; ask again, and look at the disk if it stays"

@@ -62,11 +62,13 @@ impl Embedded {
         let database = Arc::new(Database::open(options)?);
         let threads = match work {
             Work::Inline => None,
-            Work::Threads { readers } => Some(Threads::start(&database, readers).map_err(|error| {
-                EngineError::Unavailable(format!(
-                    "the engine's threads can't be started: {error}. Nothing was changed"
-                ))
-            })?),
+            Work::Threads { readers } => {
+                Some(Threads::start(&database, readers).map_err(|error| {
+                    EngineError::Unavailable(format!(
+                        "the engine's threads can't be started: {error}. Nothing was changed"
+                    ))
+                })?)
+            }
         };
         Ok(Self { database, threads })
     }
@@ -229,9 +231,9 @@ fn perform(jobs: &Mutex<Receiver<Job>>) {
 
 impl Engine for Embedded {
     fn create_collection(&self, id: CollectionId, config: Arc<CollectionConfig>) -> Reply<'_, ()> {
-        Box::pin(async move {
-            self.write(Command::Create { collection: id, config }).await.map(|_| ())
-        })
+        Box::pin(
+            async move { self.write(Command::Create { collection: id, config }).await.map(|_| ()) },
+        )
     }
 
     fn drop_collection(&self, id: CollectionId) -> Reply<'_, ()> {

@@ -25,8 +25,7 @@ impl Filter {
     /// The filter as JSON; [`Filter::from_json`] reads it back.
     pub fn to_json(&self) -> Value {
         let all = |parts: &[Self]| parts.iter().map(Self::to_json).collect::<Vec<_>>();
-        let compare =
-            |name: &str, field: &str, value: &Value| json!({name: {"field": field, "value": value}});
+        let compare = |name: &str, field: &str, value: &Value| json!({name: {"field": field, "value": value}});
         match self {
             Self::And(parts) => json!({"and": all(parts)}),
             Self::Or(parts) => json!({"or": all(parts)}),

@@ -11,7 +11,8 @@ fn holds(filter: Value, payload: Value) -> bool {
 
 #[test]
 fn operators_mean_what_the_api_says() {
-    let payload = json!({"n": 3, "x": 2.5, "s": "b", "deep": {"er": true}, "nil": null, "list": [1, "a"]});
+    let payload =
+        json!({"n": 3, "x": 2.5, "s": "b", "deep": {"er": true}, "nil": null, "list": [1, "a"]});
     let cases = [
         (json!({"eq": {"field": "n", "value": 3.0}}), true),
         (json!({"eq": {"field": "n", "value": "3"}}), false),
@@ -134,9 +135,9 @@ fn naive(filter: &Value, payload: &Value) -> bool {
     let parts = || operand.as_array().unwrap().iter();
     let found = || {
         let pointer = format!("/{}", operand["field"].as_str().unwrap().replace('.', "/"));
-        let inside_array = pointer.rmatch_indices('/').any(|(at, _)| {
-            at > 0 && payload.pointer(&pointer[..at]).is_some_and(Value::is_array)
-        });
+        let inside_array = pointer
+            .rmatch_indices('/')
+            .any(|(at, _)| at > 0 && payload.pointer(&pointer[..at]).is_some_and(Value::is_array));
         if inside_array { None } else { payload.pointer(&pointer) }
     };
     let same = |a: &Value, b: &Value| as_floats(a) == as_floats(b);

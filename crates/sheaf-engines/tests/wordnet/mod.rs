@@ -9,7 +9,8 @@ pub const DIM: usize = 384;
 /// `$SHEAF_DATA_DIR`, or the folder `shared/data` beside the repository.
 pub fn file(name: &str) -> PathBuf {
     let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data");
-    let dir = std::env::var_os("SHEAF_DATA_DIR").map_or_else(|| PathBuf::from(beside), PathBuf::from);
+    let dir =
+        std::env::var_os("SHEAF_DATA_DIR").map_or_else(|| PathBuf::from(beside), PathBuf::from);
     let path = dir.join(name);
     assert!(
         path.exists(),
@@ -32,14 +33,4 @@ pub fn matrix(name: &str) -> Vec<Vec<f32>> {
         .map(|pair| f16::from_le_bytes([pair[0], pair[1]]).to_f32())
         .collect();
     numbers.chunks_exact(DIM).map(<[f32]>::to_vec).collect()
-}
-
-/// The id of each row.
-pub fn ids() -> Vec<String> {
-    let text = std::fs::read_to_string(file("wordnet-20k.jsonl")).expect("a readable file");
-    let id = |line: &str| -> String {
-        let row: serde_json::Value = serde_json::from_str(line).expect("a JSON line");
-        row["id"].as_str().expect("an id").to_owned()
-    };
-    text.lines().map(id).collect()
 }

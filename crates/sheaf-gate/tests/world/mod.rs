@@ -1,4 +1,5 @@
 //! Gates with engines in memory, wired to each other; whatever a core asks for happens at once, in order.
+#![allow(dead_code, reason = "each test file uses another part of the world")]
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

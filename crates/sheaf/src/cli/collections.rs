@@ -50,12 +50,17 @@ pub async fn run(args: &CollectionsArgs) -> Result<(), Failure> {
         None | Some(Action::List) => {
             let collections: Vec<Value> = client.get("/v1/collections").await?;
             output::answer(json, &collections, |collections| {
-                let mut table = Table::new(&["NAME", ">DIM", "METRIC", ">POINTS", "INDEX", "READY"]);
+                let mut table =
+                    Table::new(&["NAME", ">DIM", "METRIC", ">POINTS", "INDEX", "READY"]);
                 for collection in collections {
                     let cells = ["name", "dim", "metric", "count", "index", "index_ready"];
                     table.row(cells.map(|name| text(collection, name)));
                 }
-                if table.is_empty() { "there are no collections".to_owned() } else { table.to_string() }
+                if table.is_empty() {
+                    "there are no collections".to_owned()
+                } else {
+                    table.to_string()
+                }
             })
         }
         Some(Action::Create { name, dim, metric }) => {

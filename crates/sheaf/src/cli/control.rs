@@ -37,5 +37,6 @@ pub async fn named_or_running(client: &Client, named: Option<u64>) -> Result<u64
         Some(transition) => Some(transition),
         None => follow::running(client).await?,
     };
-    transition.ok_or_else(|| Failure::Failed("no transition is running; nothing was changed".to_owned()))
+    transition
+        .ok_or_else(|| Failure::Failed("no transition is running; nothing was changed".to_owned()))
 }

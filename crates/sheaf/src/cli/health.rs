@@ -13,7 +13,8 @@ pub async fn run(target: &Target) -> Result<(), Failure> {
         let mut table = Table::new(&["SHARD", "ANSWERS"]);
         let mut rows: Vec<(&String, &bool)> = health.iter().collect();
         rows.sort_by_key(|(id, _)| id.parse::<u64>().unwrap_or(u64::MAX));
-        rows.into_iter().for_each(|(id, up)| table.row([id.as_str(), if *up { "yes" } else { "no" }]));
+        rows.into_iter()
+            .for_each(|(id, up)| table.row([id.as_str(), if *up { "yes" } else { "no" }]));
         table.to_string()
     })?;
     let down = health.values().filter(|up| !**up).count();

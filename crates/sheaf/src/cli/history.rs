@@ -21,12 +21,14 @@ pub struct HistoryArgs {
 pub async fn run(args: &HistoryArgs) -> Result<(), Failure> {
     let history: Value = args.target.coordinator()?.get("/cluster/history").await?;
     output::answer(args.target.json, &history, |history| {
-        let entries = history.as_array().or_else(|| history.get("entries").and_then(Value::as_array));
+        let entries =
+            history.as_array().or_else(|| history.get("entries").and_then(Value::as_array));
         let entries = entries.map(Vec::as_slice).unwrap_or_default();
         let mut table = Table::new(&["WHEN (UTC)", "ABOUT", "TRANSITION", "WHAT"]);
         for entry in &entries[entries.len().saturating_sub(args.lines)..] {
             let at = entry.get("at").and_then(Value::as_u64).unwrap_or_default();
-            let cells = [utc(at), text(entry, "kind"), text(entry, "transition"), text(entry, "text")];
+            let cells =
+                [utc(at), text(entry, "kind"), text(entry, "transition"), text(entry, "text")];
             table.row(cells);
         }
         table.to_string()

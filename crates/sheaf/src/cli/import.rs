@@ -75,12 +75,21 @@ pub async fn run(args: &ImportArgs) -> Result<(), Failure> {
     let began = clock.now();
     let mut progress = Progress::new(Show::suited(args.target.json), "import");
     if plan.skip_rows > 0 && !args.target.json {
-        eprintln!("{} rows were loaded by an earlier run; going on behind them", units::count(plan.skip_rows));
+        eprintln!(
+            "{} rows were loaded by an earlier run; going on behind them",
+            units::count(plan.skip_rows)
+        );
     }
     let loaded = load(&client, source, &plan, |loaded| {
         let now = clock.now();
         let rate = loaded.points * 1_000 / now.ms_since(began).max(1);
-        progress.update(now.0, "loading", loaded.rows, total, &format!("{} points/s", units::count(rate)));
+        progress.update(
+            now.0,
+            "loading",
+            loaded.rows,
+            total,
+            &format!("{} points/s", units::count(rate)),
+        );
         file.store(loaded.rows)
     });
     let loaded = loaded.await?;
@@ -120,7 +129,8 @@ fn plan(args: &ImportArgs) -> Result<Plan, Failure> {
 }
 
 fn open(args: &ImportArgs) -> Result<Source, Failure> {
-    Source::open(&args.file, args.rows.as_deref()).map_err(|error| Failure::Failed(error.to_string()))
+    Source::open(&args.file, args.rows.as_deref())
+        .map_err(|error| Failure::Failed(error.to_string()))
 }
 
 /// Lines of the input.

@@ -40,7 +40,10 @@ fn human(map: &Value) -> String {
     }
     let joining = match joining.as_slice() {
         [] => String::new(),
-        ids => format!(", joining: {}", ids.iter().map(Value::to_string).collect::<Vec<_>>().join(", ")),
+        ids => format!(
+            ", joining: {}",
+            ids.iter().map(Value::to_string).collect::<Vec<_>>().join(", ")
+        ),
     };
     let (version, cluster) = (text(map, "version"), text(map, "cluster_id"));
     format!("map {version} of cluster {cluster}{joining}\n\n{shards}\n{collections}")

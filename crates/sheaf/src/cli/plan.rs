@@ -49,7 +49,9 @@ enum Planned {
 
 pub async fn run(args: &PlanArgs) -> Result<(), Failure> {
     let body = match &args.change {
-        Planned::Grow { urls } => json!({ "kind": "grow", "shards": super::grow::shards(urls, None)? }),
+        Planned::Grow { urls } => {
+            json!({ "kind": "grow", "shards": super::grow::shards(urls, None)? })
+        }
         Planned::Drain { shard } => json!({ "kind": "drain", "shard": shard }),
         Planned::Reweight { shard, weight } => {
             json!({ "kind": "reweight", "shard": shard, "weight": weight })
@@ -63,7 +65,8 @@ pub async fn run(args: &PlanArgs) -> Result<(), Failure> {
 }
 
 fn human(plan: &Value) -> String {
-    let number = |value: &Value, name: &str| value.get(name).and_then(Value::as_u64).unwrap_or_default();
+    let number =
+        |value: &Value, name: &str| value.get(name).and_then(Value::as_u64).unwrap_or_default();
     let mut table = Table::new(&["FROM", "TO", ">POINTS", ">BYTES"]);
     for pair in plan.get("pairs").and_then(Value::as_array).into_iter().flatten() {
         table.row([
@@ -77,7 +80,10 @@ fn human(plan: &Value) -> String {
     let unknown = plan.get("unknown").and_then(Value::as_array).filter(|shards| !shards.is_empty());
     let unknown = unknown.map_or(String::new(), |shards| {
         let ids: Vec<String> = shards.iter().map(Value::to_string).collect();
-        format!("\nnot counted, since they haven't reported what they hold: shards {}", ids.join(", "))
+        format!(
+            "\nnot counted, since they haven't reported what they hold: shards {}",
+            ids.join(", ")
+        )
     });
     format!(
         "about {} points, {}, in about {}{}; nothing was changed (map {})\n\n{table}{unknown}",

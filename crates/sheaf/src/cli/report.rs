@@ -27,10 +27,12 @@ pub async fn run(args: &ReportArgs) -> Result<(), Failure> {
 
 fn human(report: &Value) -> String {
     let list = |name: &str| report.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
-    let mut moves = Table::new(&["FROM", "TO", ">SENT", ">PASSES", ">ATTEMPT", "EQUAL", "DIGEST (both sides)"]);
+    let mut moves =
+        Table::new(&["FROM", "TO", ">SENT", ">PASSES", ">ATTEMPT", "EQUAL", "DIGEST (both sides)"]);
     for moved in list("moves") {
         let (donor, recipient) = (moved.get("donor_digest"), moved.get("recipient_digest"));
-        let digest = donor.map(|digest| format!("{}:{}", text(digest, "points"), text(digest, "sum")));
+        let digest =
+            donor.map(|digest| format!("{}:{}", text(digest, "points"), text(digest, "sum")));
         moves.row([
             text(&moved, "donor"),
             text(&moved, "recipient"),
@@ -44,7 +46,8 @@ fn human(report: &Value) -> String {
     let mut fences = Table::new(&[">ATTEMPT", ">HELD (ms)", "OUTCOME"]);
     for fence in list("fences") {
         let moment = |name: &str| fence.get(name).and_then(Value::as_u64);
-        let held = moment("ended").zip(moment("began")).map(|(ended, began)| ended.saturating_sub(began));
+        let held =
+            moment("ended").zip(moment("began")).map(|(ended, began)| ended.saturating_sub(began));
         let held = held.map_or("-".to_owned(), |ms| ms.to_string());
         fences.row([text(&fence, "attempt"), held, text(&fence, "outcome")]);
     }

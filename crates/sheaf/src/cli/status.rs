@@ -17,10 +17,13 @@ pub async fn run(target: &Target) -> Result<(), Failure> {
 
 fn human(status: &Value) -> String {
     let list = |name: &str| status.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
-    let mut shards = Table::new(&["SHARD", "ROLE", "HEALTH", ">POINTS", ">BYTES", ">DISK", ">P99", ">WEIGHT", "URL", "WHY"]);
+    let mut shards = Table::new(&[
+        "SHARD", "ROLE", "HEALTH", ">POINTS", ">BYTES", ">DISK", ">P99", ">WEIGHT", "URL", "WHY",
+    ]);
     for shard in list("shards") {
         let number = |name: &str| shard.get("report")?.get(name)?.as_u64();
-        let with = |name: &str, write: fn(u64) -> String| number(name).map_or("-".to_owned(), write);
+        let with =
+            |name: &str, write: fn(u64) -> String| number(name).map_or("-".to_owned(), write);
         shards.row([
             text(&shard, "id"),
             text(&shard, "role"),

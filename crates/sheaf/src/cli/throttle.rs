@@ -58,7 +58,8 @@ mod tests {
 
     #[test]
     fn rates_add_up_and_off_means_none() {
-        let limits = |rates: &[&str]| limits(&rates.iter().map(|&rate| rate.to_owned()).collect::<Vec<_>>());
+        let limits =
+            |rates: &[&str]| limits(&rates.iter().map(|&rate| rate.to_owned()).collect::<Vec<_>>());
         assert_eq!(limits(&["off"]), Ok(json!({})));
         let both = json!({ "points_per_s_max": 5_000, "request_p99_ms_max": 20 });
         assert_eq!(limits(&["5000/s", "p99=20ms"]), Ok(both));

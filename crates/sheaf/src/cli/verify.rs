@@ -21,7 +21,8 @@ pub async fn run(target: &Target) -> Result<(), Failure> {
 
 fn human(audit: &Value) -> String {
     let list = |name: &str| audit.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
-    let number = |value: &Value, name: &str| value.get(name).and_then(Value::as_u64).unwrap_or_default();
+    let number =
+        |value: &Value, name: &str| value.get(name).and_then(Value::as_u64).unwrap_or_default();
     let mut table = Table::new(&["SHARD", ">POINTS", ">FOREIGN", "DIGEST"]);
     let mut points = 0;
     for shard in list("shards") {
@@ -33,12 +34,19 @@ fn human(audit: &Value) -> String {
             text(&shard, "digest"),
         ]);
     }
-    let problems: String =
-        list("problems").iter().filter_map(Value::as_str).map(|problem| format!("\n! {problem}")).collect();
+    let problems: String = list("problems")
+        .iter()
+        .filter_map(Value::as_str)
+        .map(|problem| format!("\n! {problem}"))
+        .collect();
     let verdict = if audit.get("ok").and_then(Value::as_bool) == Some(true) {
         "every point is on exactly its owner, nothing is extra"
     } else {
         "NOT as the map says"
     };
-    format!("map {}: {} points; {verdict}\n\n{table}{problems}", text(audit, "version"), units::count(points))
+    format!(
+        "map {}: {} points; {verdict}\n\n{table}{problems}",
+        text(audit, "version"),
+        units::count(points)
+    )
 }

@@ -24,6 +24,8 @@ pub async fn run(args: &WatchArgs) -> Result<(), Failure> {
     };
     match transition {
         Some(transition) => follow::to_the_end(&client, transition, args.target.json).await,
-        None => output::answer(args.target.json, &Value::Null, |_| "no transition is running".to_owned()),
+        None => output::answer(args.target.json, &Value::Null, |_| {
+            "no transition is running".to_owned()
+        }),
     }
 }

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use sheaf_http::auth::Keys;
 use sheaf_types::ShardId;
 
-use super::settings::{Common, CoordinatorSettings, LogFormat};
 use super::SettingsError;
+use super::settings::{Common, CoordinatorSettings, LogFormat};
 
 /// What every daemon needs, checked.
 #[derive(Debug)]
@@ -181,7 +181,10 @@ pub fn data_dir(given: Option<&PathBuf>, complaints: &mut Complaints) -> Option<
 }
 
 /// `<shard id>=<url>` of each replica.
-pub fn replicas(settings: &CoordinatorSettings, complaints: &mut Complaints) -> Vec<(ShardId, String)> {
+pub fn replicas(
+    settings: &CoordinatorSettings,
+    complaints: &mut Complaints,
+) -> Vec<(ShardId, String)> {
     let mut replicas = Vec::new();
     for text in &settings.replicas {
         let parts = text.split_once('=').and_then(|(id, url)| Some((id.trim().parse().ok()?, url)));
@@ -209,7 +212,9 @@ pub fn autoscale(settings: &CoordinatorSettings, complaints: &mut Complaints) {
             "autoscale is enabled but both its marks are 0, so it would never act; set high_water_points",
         );
     }
-    if autoscale.high_water_points > 0 && autoscale.low_water_points * 2 > autoscale.high_water_points {
+    if autoscale.high_water_points > 0
+        && autoscale.low_water_points * 2 > autoscale.high_water_points
+    {
         complaints.add(
             "autoscale's low_water_points is more than half of high_water_points: it would drain what it just \
              grew; lower it",

@@ -178,7 +178,9 @@ impl Router {
                 .map(Some)
                 .map_err(|error| Miss::Unknown(format!("{path}: {error}"))),
             StatusCode::NOT_FOUND => Ok(None),
-            StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT | StatusCode::INTERNAL_SERVER_ERROR => {
+            StatusCode::BAD_GATEWAY
+            | StatusCode::GATEWAY_TIMEOUT
+            | StatusCode::INTERNAL_SERVER_ERROR => {
                 Err(Miss::Unknown(format!("{status}: {}", refusal(status, &body))))
             }
             _ => Err(Miss::Refused(format!("{status}: {}", refusal(status, &body)))),

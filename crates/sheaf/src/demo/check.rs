@@ -199,9 +199,9 @@ impl Record {
 impl History {
     /// The last write that was acknowledged by then.
     fn floor(&self, by: Tick) -> Option<usize> {
-        self.writes.iter().rposition(
-            |write| matches!(write.fate, Fate::Acknowledged { at } if at <= by),
-        )
+        self.writes
+            .iter()
+            .rposition(|write| matches!(write.fate, Fate::Acknowledged { at } if at <= by))
     }
 
     /// The write that the client was shown, or at the earliest may have been shown.
@@ -211,7 +211,8 @@ impl History {
             Shown::Foreign => Err(Broken::Resurrected),
             Shown::Stamp(stamp) => {
                 let put = Change::Put { stamp };
-                let found = self.writes.iter().rposition(|write| write.change == put && there(&write));
+                let found =
+                    self.writes.iter().rposition(|write| write.change == put && there(&write));
                 match (found, floor) {
                     (None, _) => Err(Broken::Resurrected),
                     (Some(write), Some(floor)) if write < floor => {
@@ -224,8 +225,8 @@ impl History {
             Shown::Absent => {
                 let Some(floor) = floor else { return Ok(None) };
                 let from_floor = self.writes.iter().enumerate().skip(floor);
-                let mut deletes = from_floor
-                    .filter(|(_, write)| write.change == Change::Delete && there(write));
+                let mut deletes =
+                    from_floor.filter(|(_, write)| write.change == Change::Delete && there(write));
                 deletes.next().map(|(at, _)| Some(at)).ok_or(Broken::Missing)
             }
         }
@@ -238,9 +239,10 @@ impl History {
 
     fn may_be_there(&self, by: Tick) -> bool {
         let from = self.floor(by).unwrap_or(0);
-        self.writes.iter().skip(from).any(|write| {
-            matches!(write.change, Change::Put { .. }) && write.fate != Fate::Refused
-        })
+        self.writes
+            .iter()
+            .skip(from)
+            .any(|write| matches!(write.change, Change::Put { .. }) && write.fate != Fate::Refused)
     }
 }
 
@@ -305,7 +307,11 @@ mod tests {
         assert_eq!(get(&mut record, Shown::Stamp(1)), None);
         assert_eq!(record.expected_points(), (0, 1));
         assert_eq!(get(&mut record, Shown::Absent), None);
-        assert_eq!(get(&mut record, Shown::Stamp(1)), Some(Broken::Resurrected), "it was seen deleted");
+        assert_eq!(
+            get(&mut record, Shown::Stamp(1)),
+            Some(Broken::Resurrected),
+            "it was seen deleted"
+        );
         let mut record = written(&[PUT1, (Change::Put { stamp: 2 }, Outcome::Refused)]);
         assert_eq!(get(&mut record, Shown::Stamp(2)), Some(Broken::Resurrected));
         assert_eq!(get(&mut record, Shown::Stamp(1)), None);

@@ -97,7 +97,9 @@ async fn spawn(
     let log = std::fs::OpenOptions::new().create(true).append(true).open(log_path(folder, name))?;
     let mut command = Command::new(std::env::current_exe()?);
     // Settings of the person's own cluster are none of the demo's.
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"SHEAF_")) {
+    for (name, _) in
+        std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"SHEAF_"))
+    {
         command.env_remove(name);
     }
     let mut child = command
@@ -180,8 +182,10 @@ impl Cluster {
 
     /// Names of the daemons that ended without being told to, with the ends of their logs.
     pub fn ended_by_themselves(&mut self) -> Vec<(String, String)> {
-        let all = std::iter::once(&mut self.coordinator).chain(&mut self.routers).chain(&mut self.shards);
-        all.filter_map(|node| node.has_ended().then(|| (node.name.clone(), node.log_end()))).collect()
+        let all =
+            std::iter::once(&mut self.coordinator).chain(&mut self.routers).chain(&mut self.shards);
+        all.filter_map(|node| node.has_ended().then(|| (node.name.clone(), node.log_end())))
+            .collect()
     }
 
     /// Stops all of them, the ones that others ask last.

@@ -31,7 +31,8 @@ const LIVE_KEYS: usize = 250;
 /// Made-up points lie around this many centres.
 const CLUSTERS: usize = 200;
 /// Ids that others' clusters stumbled over.
-const AWKWARD_IDS: [&str; 8] = ["doc#3", "a/b", "a?b=c", "", "100%", "..", "🐅 tiger", "two\nlines"];
+const AWKWARD_IDS: [&str; 8] =
+    ["doc#3", "a/b", "a?b=c", "", "100%", "..", "🐅 tiger", "two\nlines"];
 
 /// A question with its vector.
 pub struct Query {
@@ -114,7 +115,11 @@ impl Dataset {
         for number in 0..points {
             let centre = centres.get(rng.random_range(0..centres.len().max(1)));
             let vector = unit(&mut rng, self.dim, centre.map(Vec::as_slice));
-            self.keys.push(Key { id: format!("made:{number}"), row: self.vectors.len(), kept: false });
+            self.keys.push(Key {
+                id: format!("made:{number}"),
+                row: self.vectors.len(),
+                kept: false,
+            });
             self.vectors.push(vector);
             self.payloads.push(Map::new());
         }
@@ -231,7 +236,9 @@ mod tests {
         assert!(data.id(KeyNumber(0)).starts_with("wn:"));
         assert_eq!(data.id(KeyNumber(REAL_POINTS)), "made:0");
         assert_eq!(data.queries[0].text, "a large wild cat with stripes");
-        assert!(data.queries.len() == 30 && data.queries.iter().all(|q| q.vector.len() == REAL_DIM));
+        assert!(
+            data.queries.len() == 30 && data.queries.iter().all(|q| q.vector.len() == REAL_DIM)
+        );
         for key in [0, REAL_POINTS, REAL_POINTS + 12].map(KeyNumber) {
             let point = data.point(key, 3);
             assert_eq!(data.key_of(&point.id), Some(key));

@@ -145,7 +145,12 @@ impl World {
             }
         };
         if torn {
-            self.broke(kind, key, Broken::Stale, "the vector belongs to another write than the payload");
+            self.broke(
+                kind,
+                key,
+                Broken::Stale,
+                "the vector belongs to another write than the payload",
+            );
         }
         let broken = self.record().end_get(get, shown);
         if let Some(broken) = broken {
@@ -227,7 +232,8 @@ impl Owned {
     fn keys_of(data: &Dataset, writer: usize, writers: usize) -> Vec<Self> {
         let loaded = 0..data.loaded.min(WRITTEN_KEYS_MAX);
         let keys = loaded.chain(data.loaded..data.keys()).filter(|key| key % writers == writer);
-        keys.map(|key| Self { key: KeyNumber(key), next_stamp: 1, there: key < data.loaded }).collect()
+        keys.map(|key| Self { key: KeyNumber(key), next_stamp: 1, there: key < data.loaded })
+            .collect()
     }
 }
 

@@ -115,7 +115,15 @@ impl Findings {
 
     fn transition_table(&self) -> Table {
         let mut table = Table::new(&[
-            "STEP", "KIND", ">POINTS", ">SENT", ">TIME", ">POINTS/S", ">FENCES", ">STALL MAX", ">STALL P99",
+            "STEP",
+            "KIND",
+            ">POINTS",
+            ">SENT",
+            ">TIME",
+            ">POINTS/S",
+            ">FENCES",
+            ">STALL MAX",
+            ">STALL P99",
         ]);
         for (step, transition) in &self.transitions {
             let line = TransitionLine::of(transition);
@@ -137,17 +145,30 @@ impl Findings {
 
 fn promises(counts: &Counts, findings: &Findings, requests: u64) -> Table {
     let mut table = Table::new(&["CHECKED", ">COUNT", ""]);
-    let mut row = |name: &str, count: u64, words: &str| table.row([name, &units::count(count), words]);
+    let mut row =
+        |name: &str, count: u64, words: &str| table.row([name, &units::count(count), words]);
     row("points", findings.points, "in the cluster at the end");
     row("requests", requests, "each answer judged against the demo's own record");
-    row("acknowledged writes", findings.acked_writes, "upserts, overwrites and deletes, counted by point");
+    row(
+        "acknowledged writes",
+        findings.acked_writes,
+        "upserts, overwrites and deletes, counted by point",
+    );
     row("lost", counts.lost, "acknowledged, and not there");
     row("resurrected", counts.resurrected, "deleted and acknowledged, and there");
     row("stale reads", counts.stale_reads, "older than an acknowledged write");
     row("duplicate hits", counts.duplicate_hits, "twice in one search");
-    row("missing hits", counts.missing_hits, "there, and not found by a search for all of its kind");
+    row(
+        "missing hits",
+        counts.missing_hits,
+        "there, and not found by a search for all of its kind",
+    );
     row("failed requests", counts.failed_requests, "that somebody could have answered");
-    row("  while a shard was dead", counts.excused_requests, "kill -9 of the only holder of the points: nobody could");
+    row(
+        "  while a shard was dead",
+        counts.excused_requests,
+        "kill -9 of the only holder of the points: nobody could",
+    );
     table
 }
 
@@ -182,13 +203,27 @@ mod tests {
             value.as_object().map(|fields| fields.keys().cloned().collect()).unwrap_or_default()
         };
         let mut expected = vec![
-            "points", "acked_writes", "lost", "resurrected", "stale_reads", "duplicate_hits", "missing_hits",
-            "failed_requests", "transitions", "seconds",
+            "points",
+            "acked_writes",
+            "lost",
+            "resurrected",
+            "stale_reads",
+            "duplicate_hits",
+            "missing_hits",
+            "failed_requests",
+            "transitions",
+            "seconds",
         ];
         expected.sort_unstable();
         assert_eq!(names(&report), expected);
         let mut expected = vec![
-            "kind", "moved_points", "moved_bytes", "seconds", "copy_points_per_s", "fence_attempts", "stall_ms_max",
+            "kind",
+            "moved_points",
+            "moved_bytes",
+            "seconds",
+            "copy_points_per_s",
+            "fence_attempts",
+            "stall_ms_max",
             "stall_ms_p99",
         ];
         expected.sort_unstable();

@@ -77,7 +77,12 @@ pub struct Story<'a> {
 pub type Told = (SharedWorld, Findings, Vec<(Time, Time)>);
 
 impl<'a> Story<'a> {
-    pub fn new(cluster: &'a mut Cluster, folder: &'a Path, show: Show, seed: u64) -> anyhow::Result<Self> {
+    pub fn new(
+        cluster: &'a mut Cluster,
+        folder: &'a Path,
+        show: Show,
+        seed: u64,
+    ) -> anyhow::Result<Self> {
         let urls = [cluster.coordinator.url.clone()];
         let coordinator = Client::new("coordinator", &urls, None)?;
         let (transitions, moving) = (Vec::new(), Vec::new());
@@ -112,8 +117,12 @@ impl<'a> Story<'a> {
         let mut problems = self.audit(&world).await?;
         searches(&world, "after").await?;
         let ended = self.cluster.ended_by_themselves();
-        problems.extend(ended.into_iter().map(|(name, log)| format!("{name} ended by itself: {log}")));
-        let points = world.routers[0].count().await.map_err(|miss| anyhow::anyhow!("{}", miss.why().to_owned()))?;
+        problems
+            .extend(ended.into_iter().map(|(name, log)| format!("{name} ended by itself: {log}")));
+        let points = world.routers[0]
+            .count()
+            .await
+            .map_err(|miss| anyhow::anyhow!("{}", miss.why().to_owned()))?;
         let findings = Findings {
             points,
             acked_writes: world.record().acknowledged(),
@@ -167,13 +176,25 @@ impl<'a> Story<'a> {
         Ok(nodes.iter().map(|node| node.url.clone()).collect())
     }
 
-    async fn grow(&mut self, world: &World, step: &str, urls: &[String], crash: Crash) -> anyhow::Result<()> {
+    async fn grow(
+        &mut self,
+        world: &World,
+        step: &str,
+        urls: &[String],
+        crash: Crash,
+    ) -> anyhow::Result<()> {
         let shards: Vec<Value> = urls.iter().map(|url| json!({ "primary_url": url })).collect();
         let body = json!({ "shards": shards });
         self.step(world, step, "/cluster/shards/grow", &body, crash).await
     }
 
-    async fn drain(&mut self, world: &World, step: &str, shard: u64, crash: Crash) -> anyhow::Result<()> {
+    async fn drain(
+        &mut self,
+        world: &World,
+        step: &str,
+        shard: u64,
+        crash: Crash,
+    ) -> anyhow::Result<()> {
         self.step(world, step, &format!("/cluster/shards/{shard}/drain"), &json!({}), crash).await
     }
 
@@ -188,12 +209,18 @@ impl<'a> Story<'a> {
     ) -> anyhow::Result<()> {
         let began = world.clock.now();
         let answer = self.change(Method::POST, path, body).await?;
-        let id = answer.get("transition").and_then(Value::as_u64).context("the answer names no transition")?;
+        let id = answer
+            .get("transition")
+            .and_then(Value::as_u64)
+            .context("the answer names no transition")?;
         let mut follower = Follower::new(self.show, step);
         if crash != Crash::None {
             self.slow_down(id, body, world).await?;
             let middle = self.until(world, id, &mut follower, is_in_the_middle).await?;
-            ensure!(!middle.ended, "{step}: the copy ended before anything could be killed in its middle");
+            ensure!(
+                !middle.ended,
+                "{step}: the copy ended before anything could be killed in its middle"
+            );
             match crash {
                 Crash::None => {}
                 Crash::Donor => self.crash_donor(world, step, &middle).await?,
@@ -222,7 +249,9 @@ impl<'a> Story<'a> {
     }
 
     async fn throttle(&self, id: u64, limits: &Value) -> anyhow::Result<()> {
-        self.change(Method::POST, &format!("/cluster/transitions/{id}/throttle"), limits).await.map(drop)
+        self.change(Method::POST, &format!("/cluster/transitions/{id}/throttle"), limits)
+            .await
+            .map(drop)
     }
 
     /// Follows the transition until `done` says so.
@@ -244,7 +273,11 @@ impl<'a> Story<'a> {
                     if done(&transition) || transition.ended {
                         return Ok(transition);
                     }
-                    last = format!("{}, waiting for {}", transition.phase, transition.waiting_for.join(", "));
+                    last = format!(
+                        "{}, waiting for {}",
+                        transition.phase,
+                        transition.waiting_for.join(", ")
+                    );
                 }
                 Err(failure) => last = failure.to_string(),
             }
@@ -253,12 +286,23 @@ impl<'a> Story<'a> {
         bail!("transition {id} didn't get on in {TRANSITION_SECS_MAX} s: {last}")
     }
 
-    async fn crash_donor(&mut self, world: &World, step: &str, middle: &Transition) -> anyhow::Result<()> {
+    async fn crash_donor(
+        &mut self,
+        world: &World,
+        step: &str,
+        middle: &Transition,
+    ) -> anyhow::Result<()> {
         let map: Value = self.coordinator.get("/cluster/map").await?;
-        let shards = map.get("shards").and_then(Value::as_array).context("the map has no shards")?;
+        let shards =
+            map.get("shards").and_then(Value::as_array).context("the map has no shards")?;
         let donor = shards
             .iter()
-            .find(|shard| shard.get("id").and_then(Value::as_u64).is_some_and(|id| middle.donors.contains(&id)))
+            .find(|shard| {
+                shard
+                    .get("id")
+                    .and_then(Value::as_u64)
+                    .is_some_and(|id| middle.donors.contains(&id))
+            })
             .context("the transition has no donor")?;
         let url = donor.get("primary_url").and_then(Value::as_str).unwrap_or_default();
         let node = self.cluster.node_at(url).context("the donor is none of the demo's nodes")?;
@@ -281,32 +325,51 @@ impl<'a> Story<'a> {
 
     async fn change(&self, method: Method, path: &str, body: &Value) -> anyhow::Result<Value> {
         let change = Change::once(entropy::name(), None);
-        Ok(self.coordinator.change(method, path, Some(body), &change).await.context(path.to_owned())?)
+        Ok(self
+            .coordinator
+            .change(method, path, Some(body), &change)
+            .await
+            .context(path.to_owned())?)
     }
 
     /// Creates the collection and loads the first points.
     async fn fill(&self, world: &SharedWorld) -> anyhow::Result<()> {
         let router = &world.routers[0];
-        router.create(world.data.dim).await.map_err(|miss| anyhow::anyhow!("{}", miss.why().to_owned()))?;
+        router
+            .create(world.data.dim)
+            .await
+            .map_err(|miss| anyhow::anyhow!("{}", miss.why().to_owned()))?;
         let began = world.clock.now();
         let total = world.data.loaded;
         let mut progress = Progress::new(self.show, &format!("loading {COLLECTION}"));
         let starts = (0..total).step_by(LOAD_BATCH_POINTS);
         let batches = starts.map(|from| {
-            let keys: Vec<(KeyNumber, u64)> =
-                (from..(from + LOAD_BATCH_POINTS).min(total)).map(|key| (KeyNumber(key), 0)).collect();
+            let keys: Vec<(KeyNumber, u64)> = (from..(from + LOAD_BATCH_POINTS).min(total))
+                .map(|key| (KeyNumber(key), 0))
+                .collect();
             async move { world.put(router, &keys).await.map(|()| keys.len()) }
         });
         let mut loaded = 0;
         let mut done = std::pin::pin!(futures_util::stream::iter(batches).buffered(LOAD_REQUESTS));
         while let Some(points) = done.next().await {
-            loaded += points.map_err(|miss| anyhow::anyhow!("loading: {}", miss.why().to_owned()))?;
+            loaded +=
+                points.map_err(|miss| anyhow::anyhow!("loading: {}", miss.why().to_owned()))?;
             let now = world.clock.now();
             let rate = loaded as u64 * 1_000 / now.ms_since(began).max(1);
-            progress.update(now.0, "loading", loaded as u64, total as u64, &format!("{} points/s", units::count(rate)));
+            progress.update(
+                now.0,
+                "loading",
+                loaded as u64,
+                total as u64,
+                &format!("{} points/s", units::count(rate)),
+            );
         }
         let took = units::millis(world.clock.now().ms_since(began));
-        progress.finish(&format!("{} points of {} numbers in {took}", units::count(loaded as u64), world.data.dim));
+        progress.finish(&format!(
+            "{} points of {} numbers in {took}",
+            units::count(loaded as u64),
+            world.data.dim
+        ));
         Ok(())
     }
 
@@ -327,7 +390,10 @@ impl<'a> Story<'a> {
             problems.push(format!("{unanswered} points could not be read at the end"));
         }
         for router in &world.routers {
-            let count = router.count().await.map_err(|miss| anyhow::anyhow!("{}", miss.why().to_owned()))?;
+            let count = router
+                .count()
+                .await
+                .map_err(|miss| anyhow::anyhow!("{}", miss.why().to_owned()))?;
             let (surely, perhaps) = world.record().expected_points();
             if !(surely..=surely + perhaps).contains(&count) {
                 problems.push(format!(
@@ -350,7 +416,9 @@ impl<'a> Story<'a> {
 }
 
 fn is_in_the_middle(transition: &Transition) -> bool {
-    transition.phase == "copy" && transition.points_sent > 0 && transition.points_sent * 10 >= transition.points * 3
+    transition.phase == "copy"
+        && transition.points_sent > 0
+        && transition.points_sent * 10 >= transition.points * 3
 }
 
 fn say_kill(step: &str, whom: &str, middle: &Transition) {
@@ -366,9 +434,11 @@ async fn searches(world: &World, when: &str) -> anyhow::Result<()> {
     output::say(format!("\nSearches {when}:"));
     for query in SHOWN_QUERIES.iter().filter_map(|&at| world.data.queries.get(at)) {
         // Only real senses have a word; without any, the ids must do.
-        let filter = (world.data.dim == super::dataset::REAL_DIM).then(|| json!({ "exists": { "field": "word" } }));
+        let filter = (world.data.dim == super::dataset::REAL_DIM)
+            .then(|| json!({ "exists": { "field": "word" } }));
         let hits = world.routers[0].query(&query.vector, 3, filter).await;
-        let hits = hits.map_err(|miss| anyhow::anyhow!("a search {when}: {}", miss.why().to_owned()))?;
+        let hits =
+            hits.map_err(|miss| anyhow::anyhow!("a search {when}: {}", miss.why().to_owned()))?;
         let words = hits.iter().map(|hit| {
             let word = hit.payload.get("word").and_then(Value::as_str).unwrap_or(&hit.id);
             format!("{word} ({:.2})", hit.score.unwrap_or_default())

@@ -85,7 +85,8 @@ impl Tally {
     pub fn broke(&mut self, kind: Kind, broken: Broken, example: String) {
         let name = match (broken, kind) {
             (Broken::Missing, Kind::Search) => "missing_hits",
-            (Broken::Missing, Kind::Write | Kind::Get | Kind::Audit) | (Broken::Stale, Kind::Audit) => "lost",
+            (Broken::Missing, Kind::Write | Kind::Get | Kind::Audit)
+            | (Broken::Stale, Kind::Audit) => "lost",
             (Broken::Stale, Kind::Write | Kind::Get | Kind::Search) => "stale_reads",
             (Broken::Resurrected, _) => "resurrected",
             (Broken::Doubled, _) => "duplicate_hits",
@@ -160,7 +161,8 @@ impl Tally {
 
     /// How long requests of this kind took that ran at some time in one of these spans.
     pub fn latency(&self, kind: Kind, spans: &[(Time, Time)]) -> Latency {
-        let inside = |a: &&Answered| spans.iter().any(|(from, to)| a.began <= *to && a.ended >= *from);
+        let inside =
+            |a: &&Answered| spans.iter().any(|(from, to)| a.began <= *to && a.ended >= *from);
         let of_kind = self.answered.iter().filter(|a| a.kind == kind).filter(inside);
         let mut took: Vec<u64> = of_kind.map(|a| a.ended.ms_since(a.began)).collect();
         took.sort_unstable();

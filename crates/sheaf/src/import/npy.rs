@@ -149,11 +149,8 @@ fn field<'a>(header: &'a str, name: &str) -> Result<&'a str, NpyError> {
     let missing = || NpyError::Header(format!("{name} is missing"));
     let (_, rest) = header.split_once(&format!("'{name}':")).ok_or_else(missing)?;
     let rest = rest.trim_start();
-    let end = if rest.starts_with('(') {
-        rest.find(')').map(|at| at + 1)
-    } else {
-        rest.find([',', '}'])
-    };
+    let end =
+        if rest.starts_with('(') { rest.find(')').map(|at| at + 1) } else { rest.find([',', '}']) };
     rest.get(..end.ok_or_else(missing)?).map(str::trim).ok_or_else(missing)
 }
 
@@ -161,13 +158,17 @@ fn shape(text: &str) -> Result<(u64, usize), NpyError> {
     let numbers = text.trim_matches(['(', ')']).split(',').map(str::trim);
     let numbers: Vec<&str> = numbers.filter(|number| !number.is_empty()).collect();
     let &[rows, dim] = numbers.as_slice() else {
-        return Err(NpyError::Unsupported(format!("an array of shape {text}, not rows of vectors")));
+        return Err(NpyError::Unsupported(format!(
+            "an array of shape {text}, not rows of vectors"
+        )));
     };
     let wrong = || NpyError::Header(format!("the shape {text} is malformed"));
     let rows: u64 = rows.parse().map_err(|_| wrong())?;
     let dim: u32 = dim.parse().map_err(|_| wrong())?;
     if dim == 0 || dim > DIM_MAX {
-        return Err(NpyError::Unsupported(format!("vectors of {dim} numbers; 1 to {DIM_MAX} can be stored")));
+        return Err(NpyError::Unsupported(format!(
+            "vectors of {dim} numbers; 1 to {DIM_MAX} can be stored"
+        )));
     }
     Ok((rows, dim as usize))
 }
@@ -177,7 +178,8 @@ mod tests {
     use super::*;
 
     fn file(descr: &str, order: &str, shape: &str, data: &[u8]) -> Vec<u8> {
-        let header = format!("{{'descr': '{descr}', 'fortran_order': {order}, 'shape': {shape}, }}\n");
+        let header =
+            format!("{{'descr': '{descr}', 'fortran_order': {order}, 'shape': {shape}, }}\n");
         let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
         bytes.extend_from_slice(&(header.len() as u16).to_le_bytes());
         bytes.extend_from_slice(header.as_bytes());
@@ -213,6 +215,9 @@ mod tests {
         let bytes = file("<f4", "False", "(2, 1)", &[0; 7]);
         let mut npy = Npy::open(bytes.as_slice()).unwrap();
         assert_eq!(npy.next_row().unwrap(), Some(vec![0.0]));
-        assert_eq!(npy.next_row().unwrap_err().to_string(), "it ends in row 1, but its header says that there are 2");
+        assert_eq!(
+            npy.next_row().unwrap_err().to_string(),
+            "it ends in row 1, but its header says that there are 2"
+        );
     }
 }

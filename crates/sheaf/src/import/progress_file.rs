@@ -30,7 +30,8 @@ impl Subject {
         let mut total = 0;
         let mut buffer = vec![0; 1 << 20];
         for path in files {
-            let failed = |error| Failure::Failed(format!("{}: it can't be read: {error}", path.display()));
+            let failed =
+                |error| Failure::Failed(format!("{}: it can't be read: {error}", path.display()));
             let mut file = File::open(path).map_err(failed)?;
             loop {
                 let read = file.read(&mut buffer).map_err(failed)?;

@@ -14,7 +14,8 @@ use super::Point;
 use super::npy::{Npy, NpyError};
 
 /// Bytes of one line: the longest vector with 32 characters a number, and the largest payload and id, escaped.
-const LINE_BYTES_MAX: u64 = DIM_MAX as u64 * 32 + (PAYLOAD_BYTES_MAX + POINT_ID_BYTES_MAX) as u64 * 6 + 1_024;
+const LINE_BYTES_MAX: u64 =
+    DIM_MAX as u64 * 32 + (PAYLOAD_BYTES_MAX + POINT_ID_BYTES_MAX) as u64 * 6 + 1_024;
 
 /// Why no point could be read.
 #[derive(Debug, thiserror::Error)]
@@ -140,7 +141,9 @@ impl Source {
         let given = point.vector.len();
         let dim = *self.dim.get_or_insert(given);
         if given != dim {
-            return Err(Bad::Row(format!("the vector has {given} numbers, the first one had {dim}")));
+            return Err(Bad::Row(format!(
+                "the vector has {given} numbers, the first one had {dim}"
+            )));
         }
         Ok(point)
     }

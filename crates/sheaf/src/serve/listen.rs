@@ -19,7 +19,9 @@ pub const DRAIN_SECS_MAX: u64 = 15;
 /// It is taken, or not of this machine.
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
     TcpListener::bind(address).await.map_err(|error| {
-        Failure::Failed(format!("can't listen on {address}: {error}; is another daemon running there?"))
+        Failure::Failed(format!(
+            "can't listen on {address}: {error}; is another daemon running there?"
+        ))
     })
 }
 

@@ -1,0 +1,45 @@
+//! What a gate does at its bounds: time that runs backwards (I1), and more held requests than it may hold (I14).
+
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use sheaf_gate::{Event, Operation};
+use sheaf_protocol::{Refusal, Stage};
+use sheaf_types::limits::HELD_REQUESTS_MAX;
+use sheaf_types::{ShardId, Time};
+use world::{World, map_of, order};
+
+#[test]
+fn a_gate_whose_time_runs_backwards_stops_at_once() {
+    let mut world = World::new(&[1]);
+    world.pass(100);
+    let gate = &mut world.nodes.get_mut(&ShardId(1)).unwrap().gate;
+    let stopped = catch_unwind(AssertUnwindSafe(|| gate.handle(Time(1), Event::Tick).wake));
+    let message = stopped.unwrap_err().downcast::<String>().unwrap();
+    assert!(message.contains("I1 time-forward"), "{message}");
+}
+
+#[test]
+fn a_fenced_gate_refuses_what_it_can_not_hold_and_keeps_what_it_holds() {
+    let mut world = World::new(&[1, 2]);
+    let (current, next) = (map_of(1, 0, &[1]), map_of(2, 1, &[1, 2]));
+    world.direct(&[1], &current, None);
+    for stage in [Stage::Prepare, Stage::Copy, Stage::Fence] {
+        world.direct(&[1, 2], &current, Some(order(stage, 1, &next)));
+    }
+    let mut held = Vec::new();
+    for _ in 0..HELD_REQUESTS_MAX {
+        let token = world.token();
+        world.request(1, token, Operation::Gather);
+        held.push(token);
+    }
+    let token = world.token();
+    world.request(1, token, Operation::Gather);
+    let limit = HELD_REQUESTS_MAX;
+    assert_eq!(world.refusal(1, token), Some(Refusal::TooManyHeld { held: limit, limit }));
+    assert!(held.iter().all(|token| world.answer(1, *token).is_none()));
+    world.direct(&[1, 2], &Arc::clone(&next), None);
+    assert!(held.iter().all(|token| world.answer(1, *token).is_some()));
+}

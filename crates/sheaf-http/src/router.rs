@@ -1,0 +1,225 @@
+//! The public REST API on a router: who may, what is meant, whom it is sent to, how it is answered.
+//!
+//! Decides status codes and JSON; where a request goes and when it is asked again is decided by `sheaf-router`. Keeps nothing
+//! between two requests but the map.
+
+mod cluster;
+mod collections;
+mod gather;
+mod intake;
+mod outcome;
+mod points;
+mod shard;
+mod target;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use bytes::Bytes;
+use http::HeaderMap;
+use sheaf_map::Map;
+use sheaf_runtime::Clock;
+use sheaf_runtime::router::RouterHost;
+use sheaf_transport::Transport;
+use sheaf_types::Time;
+
+pub use cluster::{Coordinators, CoordinatorsError};
+
+use crate::auth::{Caller, Keys, Role};
+use crate::metrics;
+use crate::problem::Problem;
+use intake::deadline;
+use shard::Shards;
+use target::{Target, target};
+
+/// How long a request waits to learn whether a coordinator knows a collection that the router doesn't.
+const LOOK_PATIENCE: Duration = Duration::from_secs(1);
+
+/// What a router's API is made of.
+pub struct RouterParts {
+    pub host: RouterHost,
+    pub transport: Arc<dyn Transport>,
+    pub coordinators: Coordinators,
+    /// Who may ask this router.
+    pub keys: Keys,
+    /// The key that shards are shown; `None`: none.
+    pub peer_key: Option<String>,
+}
+
+/// The routes of a router.
+///
+/// # Errors
+/// The peer key can't be sent in a header.
+pub fn router(parts: RouterParts) -> Result<Router, CoordinatorsError> {
+    let RouterParts { host, transport, coordinators, keys, peer_key } = parts;
+    let authorization = peer_key.as_deref().map(cluster::authorization).transpose()?;
+    let clock = host.clock();
+    let shards = Shards { transport, clock, authorization };
+    let api = Arc::new(Api { host, coordinators, keys, shards });
+    Ok(Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .fallback(serve)
+        .with_state(api)
+        .merge(metrics::routes()))
+}
+
+struct Api {
+    host: RouterHost,
+    coordinators: Coordinators,
+    keys: Keys,
+    shards: Shards,
+}
+
+async fn readyz(State(api): State<Arc<Api>>) -> Response {
+    match api.known_map() {
+        Ok(map) => {
+            let (version, shards) = (map.version().0, map.shards().len());
+            Json(serde_json::json!({ "ready": true, "map_version": version, "shards": shards }))
+                .into_response()
+        }
+        Err(problem) => problem.into_response(),
+    }
+}
+
+async fn serve(State(api): State<Arc<Api>>, request: Request) -> Response {
+    let clock = api.host.clock();
+    let started = clock.elapsed();
+    let (parts, body) = request.into_parts();
+    let (route, response) = match target(&parts.method, parts.uri.path()) {
+        Ok(target) => {
+            let route = target.route();
+            (route, api.answer(target, &parts.headers, body).await)
+        }
+        Err(problem) => ("unknown", Err(problem)),
+    };
+    let response = response.unwrap_or_else(|problem| {
+        let allow = target::allow_header(&problem);
+        let mut response = problem.into_response();
+        response.headers_mut().extend(allow);
+        response
+    });
+    let took = clock.elapsed().saturating_sub(started);
+    metrics::request(metrics::Role::Router, route, response.status(), took);
+    response
+}
+
+/// Everything about a request but its target and body.
+struct Asked<'a> {
+    caller: Caller,
+    headers: &'a HeaderMap,
+    deadline: Time,
+}
+
+impl Api {
+    /// Who asks is judged before anything else is said.
+    async fn answer(
+        &self,
+        target: Target<'_>,
+        headers: &HeaderMap,
+        body: Body,
+    ) -> Result<Response, Problem> {
+        let caller = self.keys.caller(headers)?;
+        allow(&caller, &target)?;
+        let deadline = deadline(self.clock(), headers)?;
+        let asked = Asked { caller, headers, deadline };
+        match target {
+            Target::Get(name, id) => self.get(&asked, &name, &id).await,
+            Target::Upsert(name) => {
+                let limit = sheaf_types::limits::BATCH_POINTS_MAX;
+                let body = self.body(&asked, body).await?;
+                self.upsert(&asked, &name, "points", limit, body).await
+            }
+            Target::Bulk(name) => {
+                let limit = sheaf_types::limits::BULK_POINTS_MAX;
+                let body = self.body(&asked, body).await?;
+                self.upsert(&asked, &name, "points:bulk", limit, body).await
+            }
+            Target::Delete(name) => {
+                let body = self.body(&asked, body).await?;
+                self.delete(&asked, &name, body).await
+            }
+            Target::Query(name) => {
+                let body = self.body(&asked, body).await?;
+                self.query(&asked, &name, body).await
+            }
+            Target::Fetch(name) => {
+                let body = self.body(&asked, body).await?;
+                self.fetch(&asked, &name, body).await
+            }
+            Target::Count(name) => {
+                let body = self.body(&asked, body).await?;
+                self.count(&asked, &name, body).await
+            }
+            Target::ListCollections => self.list_collections(&asked).await,
+            Target::ShowCollection(name) => self.show_collection(&asked, &name).await,
+            Target::CreateCollection => {
+                let body = self.body(&asked, body).await?;
+                self.create_collection(&asked, body).await
+            }
+            Target::DropCollection(name) => self.drop_collection(&asked, &name).await,
+            Target::Unsupported(what) => Err(what.problem()),
+        }
+    }
+
+    fn clock(&self) -> Clock {
+        self.host.clock()
+    }
+
+    async fn body(&self, asked: &Asked<'_>, body: Body) -> Result<Bytes, Problem> {
+        intake::body(self.clock(), asked.deadline, body).await
+    }
+
+    fn known_map(&self) -> Result<Arc<Map>, Problem> {
+        self.host.map().ok_or_else(|| {
+            Problem::unavailable(
+                "this router has not yet heard from a coordinator, so it knows no shard and nothing was applied; ask again, and look at \
+                 the coordinator if this goes on",
+            )
+        })
+    }
+
+    /// A map to route a request for this collection by. One that this router doesn't know may be new, so a coordinator is
+    /// asked; while none answers, the shards are the ones to know.
+    async fn map_for(&self, asked: &Asked<'_>, name: &str) -> Result<Arc<Map>, Problem> {
+        let map = self.known_map()?;
+        if map.collection(name).is_some() {
+            return Ok(map);
+        }
+        let patience = LOOK_PATIENCE.min(self.clock().until(asked.deadline) / 2);
+        match self.host.look_for_newer_map(patience).await {
+            Some(map) if map.collection(name).is_none() => Err(no_such_collection(name)),
+            Some(map) => Ok(map),
+            None => Ok(map),
+        }
+    }
+}
+
+fn no_such_collection(name: &str) -> Problem {
+    Problem::not_found(format!(
+        "there is no collection {name:?}; create it with POST /v1/collections"
+    ))
+}
+
+/// # Errors
+/// 403: the caller's key isn't for this. What can't be judged by the path alone is judged later.
+fn allow(caller: &Caller, target: &Target<'_>) -> Result<(), Problem> {
+    match target {
+        Target::ListCollections | Target::CreateCollection | Target::Unsupported(_) => Ok(()),
+        Target::ShowCollection(name)
+        | Target::Get(name, _)
+        | Target::Query(name)
+        | Target::Fetch(name)
+        | Target::Count(name) => caller.need(Role::Read, &name.text),
+        Target::Upsert(name) | Target::Bulk(name) | Target::Delete(name) => {
+            caller.need(Role::Write, &name.text)
+        }
+        Target::DropCollection(name) => caller.need(Role::Admin, &name.text),
+    }
+}

@@ -1,0 +1,190 @@
+//! Calls on named points: get, upsert, delete.
+//!
+//! Decides what each shard is sent: its items' bytes as they came. Never parses a vector.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use serde::{Deserialize, Serialize};
+use sheaf_router::{CallId, Op, Verdict};
+use sheaf_types::limits::BULK_POINTS_MAX;
+use sheaf_types::{MapVersion, PlacementKey};
+
+use super::outcome::{self, Purpose};
+use super::shard::{Ask, Reply};
+use super::target::Segment;
+use super::{Api, Asked, intake};
+use crate::problem::Problem;
+use crate::splitter::{self, SplitError};
+use crate::wire::{Deleted, MAP_VERSION, Upserted};
+
+/// `DELETE …/points`, as it comes and as it is handed on.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Ids<'a> {
+    #[serde(borrow)]
+    ids: Vec<Text<'a>>,
+}
+
+/// A string that is borrowed from the body where it has no escapes.
+#[derive(Deserialize, Serialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl Api {
+    pub(super) async fn get(
+        &self,
+        asked: &Asked<'_>,
+        name: &Segment<'_>,
+        id: &Segment<'_>,
+    ) -> Result<Response, Problem> {
+        intake::check_id(&id.text)?;
+        let map = self.map_for(asked, &name.text).await?;
+        let path = format!("/v1/collections/{}/points/{}", name.raw, id.raw);
+        let ask = Ask { method: Method::GET, path, reads: true, stream: true };
+        let op = Op::Read { keys: vec![PlacementKey::of(&id.text)] };
+        let send = |call, map| self.shards.ask(&ask, Bytes::new(), call, map);
+        let mut ended = self.host.run(map, op, asked.deadline, send).await;
+        match ended.verdict {
+            Verdict::Complete { version, calls } => {
+                let reply = calls.first().and_then(|call| ended.replies.remove(call));
+                Ok(hand_on(reply, version))
+            }
+            Verdict::Incomplete(incomplete) => {
+                Ok(outcome::answer(Purpose::Read, &incomplete, &mut ended.replies))
+            }
+        }
+    }
+
+    pub(super) async fn upsert(
+        &self,
+        asked: &Asked<'_>,
+        name: &Segment<'_>,
+        call_name: &str,
+        limit: usize,
+        body: Bytes,
+    ) -> Result<Response, Problem> {
+        let points = splitter::split(&body, limit).map_err(|error| not_split(&error))?;
+        for point in &points {
+            intake::check_id(&point.id)?;
+        }
+        let map = self.map_for(asked, &name.text).await?;
+        let path = format!("/v1/collections/{}/{call_name}", name.raw);
+        let ask = Ask { method: Method::POST, path, reads: false, stream: false };
+        let op = Op::Write { keys: points.iter().map(|p| PlacementKey::of(&p.id)).collect() };
+        let send = |call: sheaf_router::Call, map| {
+            let share = if call.items.len() == points.len() {
+                body.clone()
+            } else {
+                let items = call.items.iter().map(|&item| points[item as usize].range.clone());
+                splitter::join(&body, items)
+            };
+            self.shards.ask(&ask, share, call, map)
+        };
+        let mut ended = self.host.run(map, op, asked.deadline, send).await;
+        match ended.verdict {
+            Verdict::Complete { version, .. } => {
+                let upserted = points.len() as u64;
+                Ok((at(version), Json(Upserted { upserted })).into_response())
+            }
+            Verdict::Incomplete(incomplete) => {
+                let purpose = Purpose::Write { points: points.len() };
+                Ok(outcome::answer(purpose, &incomplete, &mut ended.replies))
+            }
+        }
+    }
+
+    pub(super) async fn delete(
+        &self,
+        asked: &Asked<'_>,
+        name: &Segment<'_>,
+        body: Bytes,
+    ) -> Result<Response, Problem> {
+        let Ids { ids } =
+            serde_json::from_slice(&body).map_err(|error| intake::malformed(&error))?;
+        if ids.len() > BULK_POINTS_MAX {
+            return Err(not_split(&SplitError::TooMany { limit: BULK_POINTS_MAX }));
+        }
+        for id in &ids {
+            intake::check_id(&id.0)?;
+        }
+        let map = self.map_for(asked, &name.text).await?;
+        let path = format!("/v1/collections/{}/points", name.raw);
+        let ask = Ask { method: Method::DELETE, path, reads: false, stream: false };
+        let op = Op::Write { keys: ids.iter().map(|id| PlacementKey::of(&id.0)).collect() };
+        let send = |call: sheaf_router::Call, map| {
+            let share = if call.items.len() == ids.len() {
+                body.clone()
+            } else {
+                ids_body(call.items.iter().map(|&item| &*ids[item as usize].0))
+            };
+            self.shards.ask(&ask, share, call, map)
+        };
+        let mut ended = self.host.run(map, op, asked.deadline, send).await;
+        match ended.verdict {
+            Verdict::Complete { version, calls } => {
+                let deleted = deleted(&calls, &ended.replies)?;
+                Ok((at(version), Json(Deleted { deleted })).into_response())
+            }
+            Verdict::Incomplete(incomplete) => {
+                let purpose = Purpose::Write { points: ids.len() };
+                Ok(outcome::answer(purpose, &incomplete, &mut ended.replies))
+            }
+        }
+    }
+}
+
+fn ids_body<'a>(ids: impl Iterator<Item = &'a str>) -> Bytes {
+    let ids = Ids { ids: ids.map(|id| Text(Cow::Borrowed(id))).collect() };
+    // Strings always serialise.
+    Bytes::from(serde_json::to_vec(&ids).unwrap_or_default())
+}
+
+/// The sum of what the shards deleted.
+fn deleted(calls: &[CallId], replies: &BTreeMap<CallId, Reply>) -> Result<u64, Problem> {
+    let mut sum = 0;
+    for body in calls.iter().filter_map(|call| replies.get(call)?.whole()) {
+        let Deleted { deleted } = serde_json::from_slice(body).map_err(|error| {
+            Problem::internal(format!("all points were deleted, but a shard did not say how many there were: {error}"))
+        })?;
+        sum += deleted;
+    }
+    Ok(sum)
+}
+
+fn not_split(error: &SplitError) -> Problem {
+    Problem::bad_request(format!("{error}; nothing was applied"))
+}
+
+/// The header that says at which version of the map an answer was made.
+pub(super) fn at(version: MapVersion) -> [(header::HeaderName, HeaderValue); 1] {
+    [(MAP_VERSION, HeaderValue::from(version.0))]
+}
+
+/// A shard's answer as the client's.
+pub(super) fn hand_on(reply: Option<Reply>, version: MapVersion) -> Response {
+    let (status, headers, body) = match reply {
+        Some(Reply::Stream(answer)) => {
+            let (parts, body) = answer.into_parts();
+            (parts.status, parts.headers, Body::new(body))
+        }
+        Some(Reply::Whole(answer)) => {
+            let (parts, body) = answer.into_parts();
+            (parts.status, parts.headers, Body::from(body))
+        }
+        None => (StatusCode::NO_CONTENT, HeaderMap::new(), Body::empty()),
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    for name in [header::CONTENT_TYPE, header::CONTENT_LENGTH] {
+        if let Some(value) = headers.get(&name) {
+            response.headers_mut().insert(name, value.clone());
+        }
+    }
+    response.headers_mut().extend(at(version));
+    response
+}

@@ -1,0 +1,59 @@
+//! The map as coordinators publish it: its own fields, and what is under way.
+
+use serde::Serialize;
+use serde_json::Value;
+use sheaf_map::Map;
+use sheaf_types::ShardId;
+
+/// The fields that make up the map itself; coordinators may publish more.
+const FIELDS: [&str; 5] = ["cluster_id", "version", "committed", "shards", "collections"];
+
+/// `GET /cluster/map`.
+#[derive(Clone, Debug, Serialize)]
+pub struct PublishedMap<'a> {
+    #[serde(flatten)]
+    pub map: &'a Map,
+    /// Shards that are about to own their part.
+    pub joining: Vec<ShardId>,
+    /// Shards that are about to own nothing.
+    pub leaving: Vec<ShardId>,
+}
+
+/// The map in a coordinator's answer; other fields are ignored.
+///
+/// # Errors
+/// It is no map, or none that Sheaf would have made.
+pub fn read(body: &[u8]) -> Result<Map, serde_json::Error> {
+    let mut published: serde_json::Map<String, Value> = serde_json::from_slice(body)?;
+    published.retain(|name, _| FIELDS.contains(&name.as_str()));
+    serde_json::from_value(Value::Object(published))
+}
+
+#[cfg(test)]
+mod tests {
+    use sheaf_map::ShardEntry;
+    use sheaf_types::{ClusterId, MapVersion, StoreId, TransitionId};
+
+    use super::*;
+
+    #[test]
+    fn a_published_map_is_read_back_and_further_fields_are_ignored() {
+        let shard = ShardEntry {
+            id: ShardId(4),
+            primary_url: "http://node:1".to_owned(),
+            replica_urls: Vec::new(),
+            weight: Default::default(),
+            store_id: StoreId::from("store"),
+        };
+        let cluster = ClusterId::from("c");
+        let map = Map::new(cluster, MapVersion(7), TransitionId(3), vec![shard], vec![]).unwrap();
+        let published = PublishedMap { map: &map, joining: vec![ShardId(5)], leaving: vec![] };
+        let mut json = serde_json::to_value(&published).unwrap();
+        assert_eq!(json["joining"], serde_json::json!([5]));
+        assert_eq!(json["shards"][0]["primary_url"], "http://node:1");
+        json["later"] = serde_json::json!({"more": 1});
+        assert_eq!(read(&serde_json::to_vec(&json).unwrap()).unwrap(), map);
+        assert!(read(b"[]").is_err());
+        assert!(read(b"{\"version\": 1}").is_err());
+    }
+}

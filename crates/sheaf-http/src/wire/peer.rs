@@ -1,0 +1,35 @@
+//! What gates answer to other nodes.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use sheaf_protocol::{DirectiveRefusal, FrameRefusal, GateReport, Verdict};
+use sheaf_types::{Digest, MapVersion, PointId};
+
+/// `POST /internal/directive`: 200 with a report, 409 with a refusal.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DirectiveReply {
+    Report(GateReport),
+    Refusal(DirectiveRefusal),
+}
+
+/// `POST /internal/frame`: 200 in either case.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FrameReply {
+    Carried(Verdict),
+    Refused(FrameRefusal),
+}
+
+/// `GET /internal/audit`: what a scan of everything found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditReply {
+    /// The map by which points were judged.
+    pub version: MapVersion,
+    /// The owned points of each collection, by its name.
+    pub owned: BTreeMap<String, Digest>,
+    pub foreign_points: u64,
+    /// The first of them.
+    pub foreign_ids: Vec<PointId>,
+}

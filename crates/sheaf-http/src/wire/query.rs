@@ -1,0 +1,172 @@
+//! Searches, fetches and counts.
+
+use serde::Deserialize;
+use serde_json::Value;
+use sheaf_engines::Filter;
+use sheaf_types::PointId;
+use sheaf_types::limits::{EF_SEARCH_MAX, FETCH_POINTS_MAX, K_MAX};
+
+use super::point::Shown;
+use crate::problem::Problem;
+
+/// `POST …/query`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Query {
+    pub vector: Vec<f32>,
+    #[serde(default = "default_k")]
+    pub k: usize,
+    #[serde(default)]
+    filter: Option<Value>,
+    #[serde(default = "default_ef")]
+    pub ef_search: usize,
+    #[serde(default = "yes")]
+    with_payload: bool,
+    #[serde(default)]
+    with_vector: bool,
+}
+
+/// `POST …/fetch`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Fetch {
+    #[serde(default)]
+    filter: Option<Value>,
+    #[serde(default)]
+    pub offset: usize,
+    #[serde(default = "default_k")]
+    pub limit: usize,
+    #[serde(default = "yes")]
+    with_payload: bool,
+    #[serde(default)]
+    with_vector: bool,
+    /// Sheaf's own: start behind this id, whether it exists or not.
+    #[serde(default)]
+    pub after: Option<PointId>,
+}
+
+/// `POST …/count`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct Count {
+    #[serde(default)]
+    filter: Option<Value>,
+}
+
+fn default_k() -> usize {
+    10
+}
+
+fn default_ef() -> usize {
+    64
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Query {
+    /// # Errors
+    /// 400: the body is no search, or over a limit.
+    pub fn read(body: &[u8]) -> Result<Self, Problem> {
+        let query: Self = read(body, r#"{"vector": [number], "k"?: number, "filter"?: object, …}"#)?;
+        within("k", query.k, K_MAX)?;
+        within("ef_search", query.ef_search, EF_SEARCH_MAX)?;
+        Ok(query)
+    }
+
+    /// # Errors
+    /// 400: the filter is none.
+    pub fn filter(&self) -> Result<Option<Filter>, Problem> {
+        filter(self.filter.as_ref())
+    }
+
+    pub fn shown(&self) -> Shown {
+        Shown { payload: self.with_payload, vector: self.with_vector }
+    }
+}
+
+impl Fetch {
+    /// # Errors
+    /// 400: the body is no fetch, or over a limit.
+    pub fn read(body: &[u8]) -> Result<Self, Problem> {
+        let fetch: Self = read(body, r#"{"filter"?: object, "offset"?: number, "limit"?: number, …}"#)?;
+        within("limit", fetch.limit, FETCH_POINTS_MAX)?;
+        Ok(fetch)
+    }
+
+    /// # Errors
+    /// 400: the filter is none.
+    pub fn filter(&self) -> Result<Option<Filter>, Problem> {
+        filter(self.filter.as_ref())
+    }
+
+    pub fn shown(&self) -> Shown {
+        Shown { payload: self.with_payload, vector: self.with_vector }
+    }
+}
+
+impl Count {
+    /// An empty body counts everything.
+    ///
+    /// # Errors
+    /// 400: the body is no count.
+    pub fn read(body: &[u8]) -> Result<Self, Problem> {
+        if body.is_empty() { Ok(Self::default()) } else { read(body, r#"{"filter"?: object}"#) }
+    }
+
+    /// # Errors
+    /// 400: the filter is none.
+    pub fn filter(&self) -> Result<Option<Filter>, Problem> {
+        filter(self.filter.as_ref())
+    }
+}
+
+fn read<T: for<'de> Deserialize<'de>>(body: &[u8], form: &str) -> Result<T, Problem> {
+    serde_json::from_slice(body)
+        .map_err(|error| Problem::bad_request(format!("the body must be {form}: {error}")))
+}
+
+fn within(name: &str, given: usize, limit: usize) -> Result<(), Problem> {
+    if given <= limit {
+        return Ok(());
+    }
+    Err(Problem::bad_request(format!("{name} is {given}, the limit is {limit}; ask for less")))
+}
+
+fn filter(value: Option<&Value>) -> Result<Option<Filter>, Problem> {
+    let filter = value.filter(|value| !value.is_null()).map(Filter::from_json).transpose();
+    filter.map_err(|error| Problem::bad_request(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_out_has_the_documented_defaults() {
+        let query = Query::read(br#"{"vector": [0.5, 1]}"#).unwrap();
+        assert_eq!((query.k, query.ef_search, query.filter()), (10, 64, Ok(None)));
+        assert_eq!(query.shown(), Shown { payload: true, vector: false });
+        let fetch = Fetch::read(b"{}").unwrap();
+        assert_eq!((fetch.offset, fetch.limit, fetch.filter()), (0, 10, Ok(None)));
+        assert_eq!(fetch.shown(), Shown { payload: true, vector: false });
+        assert_eq!(Count::read(b"").unwrap(), Count::read(b"{\"filter\": null}").unwrap());
+    }
+
+    #[test]
+    fn limits_and_forms_are_checked() {
+        for (body, right) in [
+            (r#"{"vector": [1], "k": 10000, "ef_search": 4096}"#, true),
+            (r#"{"vector": [1], "k": 10001}"#, false),
+            (r#"{"vector": [1], "ef_search": 4097}"#, false),
+            (r#"{"vector": [1], "k": -1}"#, false),
+            (r#"{"k": 1}"#, false),
+            ("", false),
+        ] {
+            assert_eq!(Query::read(body.as_bytes()).is_ok(), right, "{body}");
+        }
+        assert!(Fetch::read(br#"{"limit": 10001}"#).is_err());
+        let query = Query::read(br#"{"vector": [1], "filter": {"nonsense": 1}}"#).unwrap();
+        assert_eq!(query.filter().unwrap_err().status, 400);
+        let count = Count::read(br#"{"filter": {"exists": {"field": "a"}}}"#).unwrap();
+        assert_eq!(count.filter().unwrap(), Some(Filter::Exists { field: "a".to_owned() }));
+    }
+}

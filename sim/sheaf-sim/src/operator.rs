@@ -1,0 +1,280 @@
+//! The operator: builds the cluster, then changes it at random times, sometimes foolishly, and never waits for calm.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use sheaf_checkers::{Answer, Call, Fact, OpId};
+use sheaf_coordinator::{Ask, AskRefusal, AskedOptions, CopyLimits, NewShard, Promotion, Reply as AskReply};
+use sheaf_map::Weight;
+use sheaf_types::{CollectionConfig, IndexKind, Metric, ShardId, TransitionId};
+
+use crate::clients::{LASTING, TEMPORARY};
+use crate::gate_node::url_of;
+use crate::machine::Proc;
+use crate::wire::{AskMessage, Message, Purpose, Reply};
+use crate::world::{Happening, Stage, World};
+
+/// Milliseconds that an ask may wait at the coordinator.
+const ASK_MS: u64 = 2_000;
+/// Times that an ask without an answer is repeated.
+const TRIES_MAX: u32 = 4;
+
+/// An ask whose end the operator waits for.
+struct Pending {
+    message: Arc<AskMessage>,
+    op: Option<OpId>,
+    tries: u32,
+    /// Repeat until it is done: a step of the setup, or of the end.
+    must: bool,
+}
+
+/// The operator.
+#[derive(Default)]
+pub struct Operator {
+    pending: BTreeMap<u64, Pending>,
+    next: u64,
+    /// Steps of the setup that are done.
+    built: u32,
+}
+
+impl Operator {
+    pub fn is_waiting(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// Calls on collections that haven't ended.
+    pub fn open(&self) -> Vec<OpId> {
+        self.pending.values().filter_map(|pending| pending.op).collect()
+    }
+}
+
+/// A collection as the simulator makes them.
+fn config_of(name: &str) -> CollectionConfig {
+    CollectionConfig {
+        name: name.to_owned(),
+        dim: 1,
+        metric: Metric::L2,
+        index: IndexKind::Hnsw,
+        pq_subspaces: None,
+        binary: None,
+        filterable: Vec::new(),
+        multivector: None,
+        vector_encryption: None,
+    }
+}
+
+impl World {
+    /// The operator's next step.
+    pub fn operate(&mut self) {
+        match self.stage {
+            Stage::Setup => self.set_up(),
+            Stage::Safety => {
+                if let Some(ask) = self.draw_ask() {
+                    self.ask(ask, false);
+                }
+                let at_us = self.now_us + 20_000 + self.dice.operator.around(self.drawn.operator_us);
+                self.queue.plan(at_us, Happening::Operate);
+            }
+            Stage::Liveness => self.tidy_up(),
+            Stage::Audit | Stage::Over => {}
+        }
+    }
+
+    fn set_up(&mut self) {
+        if self.operator.is_waiting() {
+            self.queue.plan(self.now_us + 20_000, Happening::Operate);
+            return;
+        }
+        self.operator.built += 1;
+        match self.operator.built {
+            1 => {
+                let shards = (0..self.drawn.first_shards).map(|n| NewShard::at(&url_of(n))).collect();
+                self.ask(Ask::AddShards { shards }, true);
+                self.queue.plan(self.now_us + 20_000, Happening::Operate);
+            }
+            2 => {
+                self.ask(Ask::CreateCollection { config: config_of(LASTING) }, true);
+                self.queue.plan(self.now_us + 20_000, Happening::Operate);
+            }
+            _ => {
+                self.start_clients();
+                self.begin_safety(500_000);
+            }
+        }
+    }
+
+    /// Gates that no coordinator knows.
+    pub fn free_gates(&self) -> Vec<u32> {
+        let record = self.store.record();
+        let in_map = record.map.shards().iter();
+        let next = record.transition.iter().flat_map(|running| running.next.shards());
+        let retiring = record.retiring.iter().map(|retiring| &retiring.shard);
+        let used: BTreeSet<&str> = in_map.chain(next).chain(retiring).map(|shard| shard.primary_url.as_str()).collect();
+        (0..self.drawn.gates).filter(|gate| !used.contains(url_of(*gate).as_str())).collect()
+    }
+
+    fn some_shard(&mut self) -> Option<ShardId> {
+        let record = Arc::clone(self.store.record());
+        let shards: Vec<ShardId> = record.map.shards().iter().map(|shard| shard.id).collect();
+        self.dice.operator.pick(&shards).copied()
+    }
+
+    fn some_options(&mut self) -> AskedOptions {
+        let dice = &mut self.dice.operator;
+        let fence_budget_ms = dice.chance(0.4).then(|| dice.between(20, 2_000));
+        let limits = CopyLimits {
+            points_per_s_max: dice.chance(0.1).then(|| dice.between(20, 500)),
+            bytes_per_s_max: None,
+            request_p99_ms_max: None,
+        };
+        AskedOptions { by_hand: dice.chance(0.05), fence_budget_ms, limits }
+    }
+
+    fn draw_ask(&mut self) -> Option<Ask> {
+        let running = self.store.record().transition.as_ref().map(|running| running.id);
+        let options = self.some_options();
+        let free = self.free_gates();
+        let kind = self.dice.operator.below(100);
+        match kind {
+            0..30 => {
+                let first = *self.dice.operator.pick(&free)?;
+                let mut shards = vec![first];
+                if self.dice.operator.chance(0.3) {
+                    shards.extend(free.iter().copied().find(|gate| *gate != first));
+                }
+                let shards = shards.into_iter().map(|gate| NewShard::at(&url_of(gate))).collect();
+                Some(Ask::Grow { shards, options })
+            }
+            30..50 => Some(Ask::Drain { shard: self.some_shard()?, options }),
+            50..58 => {
+                let shard = self.some_shard()?;
+                let with = NewShard::at(&url_of(*self.dice.operator.pick(&free)?));
+                Some(Ask::Replace { shard, with, options })
+            }
+            58..70 => {
+                let shard = self.some_shard()?;
+                let thousandths = *self.dice.operator.pick(&[500, 1_000, 1_000, 2_000, 3_000])?;
+                let weight = Weight::from_thousandths(thousandths).ok()?;
+                Some(Ask::Reweight { shard, weight, options })
+            }
+            70..77 => Some(Ask::Cancel { transition: running? }),
+            77..81 => Some(Ask::Pause { transition: running? }),
+            81..87 => Some(Ask::Resume { transition: running? }),
+            87..89 => Some(Ask::Throttle { transition: running?, limits: CopyLimits::default() }),
+            89..93 => Some(Ask::CreateCollection { config: config_of(TEMPORARY) }),
+            93..97 => Some(Ask::DropCollection { name: TEMPORARY.to_owned() }),
+            97..98 => Some(Ask::Cancel { transition: TransitionId(1 + self.dice.operator.below(4)) }),
+            // A node that is a shard already: refused.
+            98..99 => {
+                let url = url_of(self.dice.operator.below(u64::from(self.drawn.gates)) as u32);
+                Some(Ask::Grow { shards: vec![NewShard::at(&url)], options })
+            }
+            // Without accepting the loss: refused while it owns anything.
+            _ => Some(Ask::Remove { shard: self.some_shard()?, accept_data_loss: false }),
+        }
+    }
+
+    /// After the faults: what was paused goes on, what waits for a hand gets it.
+    fn tidy_up(&mut self) {
+        let running = self.store.record().transition.clone();
+        if let (Some(running), false) = (running, self.operator.is_waiting()) {
+            if running.options.copy.paused {
+                self.ask(Ask::Resume { transition: running.id }, false);
+            } else if running.options.promotion == Promotion::Awaited {
+                let joining = running.next.shards().iter().map(|shard| shard.id);
+                let joining = joining.filter(|id| self.store.record().map.shard(*id).is_none()).max();
+                match joining {
+                    Some(shard) => self.ask(Ask::Promote { shard }, false),
+                    None => self.ask(Ask::Cancel { transition: running.id }, false),
+                };
+            }
+        }
+        self.queue.plan(self.now_us + 300_000, Happening::Operate);
+    }
+
+    /// Asks the coordinator.
+    pub fn ask(&mut self, ask: Ask, must: bool) -> u64 {
+        self.operator.next += 1;
+        let number = self.operator.next;
+        let key = (must || self.dice.operator.chance(0.7)).then(|| format!("ask-{number}"));
+        let expects = self.dice.operator.chance(0.05).then(|| self.store.record().map.version());
+        let call = match &ask {
+            Ask::CreateCollection { config } => Some(Call::Create { collection: Arc::from(config.name.as_str()) }),
+            Ask::DropCollection { name } => Some(Call::Drop { collection: Arc::from(name.as_str()) }),
+            _ => None,
+        };
+        let op = call.map(|call| {
+            let op = self.clients.op();
+            self.fact(Fact::Invoked { op, call });
+            op
+        });
+        self.log(|| format!("operator {number}: {ask:?}"));
+        let message = Arc::new(AskMessage { ask, key, expects, timeout_ms: ASK_MS });
+        self.operator.pending.insert(number, Pending { message, op, tries: 0, must });
+        self.send_ask(number);
+        number
+    }
+
+    pub fn send_ask(&mut self, number: u64) {
+        let Some(pending) = self.operator.pending.get_mut(&number) else { return };
+        pending.tries += 1;
+        let message = Message::Ask(Arc::clone(&pending.message));
+        let to = self.some_coordinator();
+        let timeout_us = (ASK_MS + 2_500) * 1_000;
+        self.call(Proc::Operator, to, message, Purpose::Ask { number }, timeout_us);
+    }
+
+    pub fn operator_answered(&mut self, purpose: Purpose, reply: Reply) {
+        let Purpose::Ask { number } = purpose else { return };
+        let Some(pending) = self.operator.pending.get(&number) else { return };
+        self.log(|| format!("operator {number}: {reply:?}"));
+        let repeatable = pending.message.key.is_some() && (pending.tries < TRIES_MAX || pending.must);
+        let answer = match &reply {
+            Reply::Asked(Ok(_)) => Answer::Done,
+            Reply::Asked(Err(refusal)) if !matches!(**refusal, AskRefusal::OutcomeUnknown) => {
+                // The first try may have been decided before the coordinator that would know was lost.
+                if pending.tries > 1 { Answer::Unknown } else { Answer::Refused }
+            }
+            Reply::NotSent | Reply::NotReady if pending.tries == 1 && !repeatable => Answer::Refused,
+            _ if repeatable => {
+                let at_us = self.now_us + 100_000 + self.dice.operator.below(200_000);
+                self.queue.plan(at_us, Happening::AskAgain { number });
+                return;
+            }
+            _ => Answer::Unknown,
+        };
+        if let (true, Answer::Refused) = (pending.must, &answer) {
+            let at_us = self.now_us + 50_000;
+            self.queue.plan(at_us, Happening::AskAgain { number });
+            return;
+        }
+        let op = pending.op;
+        self.operator.pending.remove(&number);
+        if let Reply::Asked(Ok(done)) = &reply {
+            self.note_done(done);
+        }
+        if let Some(op) = op {
+            self.fact(Fact::Returned { op, answer });
+        }
+    }
+
+    fn note_done(&mut self, done: &AskReply) {
+        self.trace.fold(&[match done {
+            AskReply::Accepted { transition, .. } | AskReply::Steered { transition } => transition.0,
+            AskReply::Added { version, .. }
+            | AskReply::Removed { version, .. }
+            | AskReply::Created { version, .. }
+            | AskReply::Dropped { version, .. } => version.0,
+            AskReply::Forgotten { shard } => shard.0,
+        }]);
+    }
+
+    /// A coordinator to ask: the one that reigns, mostly.
+    pub fn some_coordinator(&mut self) -> Proc {
+        let up: Vec<Proc> = (0..self.drawn.coordinators)
+            .map(Proc::Coordinator)
+            .filter(|proc| self.life(*proc).is_some())
+            .collect();
+        self.dice.processes.pick(&up).copied().unwrap_or(Proc::Coordinator(0))
+    }
+}
