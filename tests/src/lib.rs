@@ -6,6 +6,7 @@
 pub mod ask;
 pub mod binary;
 pub mod cluster;
+mod contended;
 pub mod load;
 pub mod node;
 pub mod operate;
@@ -14,13 +15,15 @@ pub mod points;
 pub mod proxy;
 pub mod record;
 pub mod router;
+pub mod story;
 
 pub use ask::{Answer, Client, Gone};
 pub use cluster::{Cluster, Shape};
-pub use load::{Load, Tally};
+pub use load::{Load, Tally, Workload};
 pub use node::{Node, Role};
 pub use operate::{Ended, Operator};
 pub use patience::{eventually, pause_ms};
 pub use proxy::Proxy;
 pub use record::{Broken, Fate, Record};
 pub use router::Router;
+pub use story::under_load;

@@ -122,6 +122,11 @@ impl Node {
         self.url.trim_start_matches("http://")
     }
 
+    /// Gives it further arguments, from its next start on.
+    pub fn add_arguments(&mut self, arguments: &[&str]) {
+        self.arguments.extend(arguments.iter().map(|&text| text.to_owned()));
+    }
+
     /// `kill -9`, and waits until the process is gone.
     pub async fn kill(&mut self) {
         self.child.kill().await.unwrap_or_else(|why| panic!("can't kill {}: {why}", self.name));

@@ -158,9 +158,8 @@ fn whole(answer: Result<Answer, Gone>, single: bool) -> Result<Value, Miss> {
         return Ok(answer.body);
     }
     let unknown = match answer.status.as_u16() {
-        400..=499 => false,
         // Nothing was applied to a refused item; of a batch, other items may have been.
-        501 | 503 => !single,
+        400..=499 | 501 | 503 => !single,
         _ => true,
     };
     Err(Miss { unknown, why: answer.to_string() })

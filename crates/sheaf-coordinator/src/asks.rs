@@ -233,6 +233,9 @@ fn dispatch(
         Ask::Remove { shard, accept_data_loss } => {
             membership::remove(draft, now, *shard, *accept_data_loss)
         }
+        Ask::SetReplicas { shard, replica_urls } => {
+            membership::set_replicas(draft, now, *shard, replica_urls)
+        }
         Ask::Pause { transition } => moves::pause(draft, now, *transition),
         Ask::Resume { transition } => moves::resume(draft, now, *transition),
         Ask::Throttle { transition, limits } => moves::throttle(draft, now, *transition, *limits),
@@ -287,6 +290,7 @@ impl Ask {
             Self::Drain { .. }
             | Self::Reweight { .. }
             | Self::Promote { .. }
+            | Self::SetReplicas { .. }
             | Self::Remove { .. }
             | Self::Pause { .. }
             | Self::Resume { .. }

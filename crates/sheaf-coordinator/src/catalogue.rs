@@ -55,8 +55,8 @@ pub(crate) fn drop_collection(
     Ok(Decided::Change(Box::new(record), Reply::Dropped { existed: true, version }))
 }
 
-/// During a fence the catalogue stays as it is: both sides have counted by it.
-fn must_wait(record: &CoordinatorRecord) -> bool {
+/// During a fence the map stays as it is: both sides have counted by it.
+pub(crate) fn must_wait(record: &CoordinatorRecord) -> bool {
     record.transition.as_ref().is_some_and(|running| running.phase == Phase::Fence)
 }
 

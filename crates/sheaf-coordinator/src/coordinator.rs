@@ -261,6 +261,7 @@ impl Coordinator {
             Reply::Added { .. }
             | Reply::Removed { .. }
             | Reply::Forgotten { .. }
+            | Reply::Replicated { .. }
             | Reply::Steered { .. }
             | Reply::Created { .. }
             | Reply::Dropped { .. } => None,
@@ -319,6 +320,11 @@ impl Coordinator {
     /// The durable record.
     pub fn record(&self) -> &Arc<CoordinatorRecord> {
         self.ledger.durable()
+    }
+
+    /// Whether this coordinator decides: its term is durable, and nobody took over.
+    pub fn reigns(&self) -> bool {
+        self.ledger.reigns()
     }
 
     /// Whether another coordinator has taken over: this one does nothing more.

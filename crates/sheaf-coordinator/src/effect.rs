@@ -91,6 +91,11 @@ pub enum Reply {
         shard: ShardId,
         version: MapVersion,
     },
+    /// The shard's replicas are these.
+    Replicated {
+        shard: ShardId,
+        version: MapVersion,
+    },
     /// The shard had left the map before; nothing waits for its node any more.
     Forgotten {
         shard: ShardId,

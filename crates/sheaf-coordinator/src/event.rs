@@ -150,6 +150,11 @@ pub enum Ask {
     Promote {
         shard: ShardId,
     },
+    /// Other addresses of a shard's engine, for people and other tools; nothing is asked of them.
+    SetReplicas {
+        shard: ShardId,
+        replica_urls: Vec<String>,
+    },
     /// Forget a shard that has left the map, or take one out of the map with all that it owns.
     Remove {
         shard: ShardId,

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use sheaf_map::ShardEntry;
+use sheaf_map::{Map, ShardEntry};
 use sheaf_protocol::GateReport;
 use sheaf_types::limits::SHARDS_MAX;
 use sheaf_types::{ShardId, Time};
@@ -17,6 +17,7 @@ use crate::event::{Identity, NewShard};
 use crate::moves::EMPTY_CLUSTER_POINTS;
 use crate::record::{CoordinatorRecord, HistoryKind, Phase, Retiring};
 use crate::refusal::AskRefusal;
+use crate::{catalogue, url};
 
 /// Who answered at the URLs of an ask.
 pub(crate) type Identities = BTreeMap<String, Identity>;
@@ -213,6 +214,42 @@ pub(crate) fn remove(
     record.note(now, HistoryKind::Membership, text, None);
     let version = record.map.version();
     Ok(Decided::Change(Box::new(record), Reply::Removed { shard, version }))
+}
+
+/// Writes other addresses of a shard into the map.
+pub(crate) fn set_replicas(
+    mut record: CoordinatorRecord,
+    now: Time,
+    shard: ShardId,
+    replica_urls: &[String],
+) -> Result<Decided, AskRefusal> {
+    let entry = record.map.shard(shard).ok_or(AskRefusal::UnknownShard { shard })?;
+    let urls = replica_urls.iter().map(|url| url::normalise(url));
+    let replica_urls = urls.collect::<Result<Vec<_>, _>>()?;
+    if entry.replica_urls == replica_urls {
+        let version = record.map.version();
+        return Ok(Decided::Unchanged(Reply::Replicated { shard, version }));
+    }
+    if catalogue::must_wait(&record) {
+        return Ok(Decided::Wait);
+    }
+    let replaced = |map: &Map| {
+        let mut shards = map.shards().to_vec();
+        for entry in shards.iter_mut().filter(|entry| entry.id == shard) {
+            entry.replica_urls.clone_from(&replica_urls);
+        }
+        shards
+    };
+    let shards = replaced(&record.map);
+    record.map = Arc::new(record.map.with_shards(record.map.committed(), shards)?);
+    if let Some(running) = record.transition.as_mut().filter(|running| running.is_undecided()) {
+        let shards = replaced(&running.next);
+        running.next = Arc::new(record.map.with_shards(running.id, shards)?);
+    }
+    let text = format!("the replicas of {shard} are [{}]", replica_urls.join(", "));
+    record.note(now, HistoryKind::Membership, text, None);
+    let version = record.map.version();
+    Ok(Decided::Change(Box::new(record), Reply::Replicated { shard, version }))
 }
 
 /// Lets go of the nodes that confirmed that they have left; `None` when there is none.

@@ -449,6 +449,24 @@ fn a_plan_counts_what_would_move_and_changes_nothing() {
     assert_eq!(world.record().revision, revision);
 }
 
+#[test]
+fn replicas_are_written_into_the_map_and_into_the_next_one() {
+    let mut world = World::of_shards(2);
+    world.gate(1).converges = false;
+    world.grow(3);
+    world.advance_to("copy");
+    let set = |url: &str| Ask::SetReplicas { shard: shard(1), replica_urls: vec![url.to_owned()] };
+    let version = MapVersion(world.version() + 1);
+    let done = Reply::Replicated { shard: shard(1), version };
+    assert_eq!(world.ask(set("HTTP://replica:1/")), Ok(done.clone()));
+    assert_eq!(world.ask(set("http://replica:1")), Ok(done), "it is so already");
+    assert!(world.ask(set(&url(2))).is_err(), "another shard's address");
+    world.gate(1).converges = true;
+    world.finish();
+    assert_eq!(world.core.map().shard(shard(1)).unwrap().replica_urls, ["http://replica:1"]);
+    assert_eq!(world.map_ids(), [1, 2, 3]);
+}
+
 // --- autoscale
 
 fn scaled(autoscale: AutoscaleConfig) -> Config {

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use sheaf_engines::embedded::{Command, Database, Disk, Done, FileDisk};
-use sheaf_engines::{Accept, EmbeddedOptions, Filter, Scan, Search, Write};
+use sheaf_engines::{Accept, Embedded, EmbeddedOptions, Engine, Filter, Scan, Search, Write};
 use sheaf_types::{CollectionConfig, CollectionId, PlacementKey, PointBody, PointId, StoredPoint};
 
 #[path = "../tests/wordnet/mod.rs"]
@@ -158,6 +158,36 @@ fn searches(
     }
 }
 
+/// Many callers that each wait for their own write: group commit.
+fn concurrent_writes(vectors: &[Vec<f32>]) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let engine = Arc::new(Embedded::open(EmbeddedOptions::new(dir.path())).expect("open"));
+    create(engine.database(), "cosine");
+    let points = points(&vectors[..10_000], "p");
+    let runtime = tokio::runtime::Builder::new_multi_thread().build().expect("a runtime");
+    timed("insert, durable, one a call, 64 callers", points.len(), "points", || {
+        runtime.block_on(async {
+            let mut callers = tokio::task::JoinSet::new();
+            for part in points.chunks(points.len().div_ceil(64)) {
+                let (engine, part) = (Arc::clone(&engine), part.to_vec());
+                callers.spawn(async move {
+                    for point in part {
+                        engine.apply(C, vec![Write::Upsert(point)]).await.expect("a write");
+                    }
+                });
+            }
+            callers.join_all().await;
+        });
+    });
+}
+
+/// Resident memory of this process, where the system tells.
+fn resident_mib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok()).unwrap_or(0) / 1024
+}
+
 fn main() {
     let vectors = wordnet::matrix("wordnet-20k.f16.npy");
     // Between two rows, nearer to one: as near to the data as questions are, and never a row itself.
@@ -171,6 +201,7 @@ fn main() {
         })
         .collect();
     writes(&vectors);
+    concurrent_writes(&vectors);
 
     let dir = tempfile::tempdir().expect("a directory");
     for rows in [2_500, 5_000, 10_000, 20_000] {
@@ -197,7 +228,8 @@ fn main() {
         while database.index_step() {}
         reads(&database, &all);
         for (name, modulus) in [("half", 2), ("a tenth", 10), ("a hundredth", 100)] {
-            let accept = Accept::Only(Arc::new(move |key: PlacementKey| key.0 % modulus == 0));
+            let accept =
+                Accept::Only(Arc::new(move |key: PlacementKey| key.0.is_multiple_of(modulus)));
             searches(
                 &format!("search of 20000, accepting {name}"),
                 &database,
@@ -217,5 +249,10 @@ fn main() {
             );
         }
     }
-    timed("open 20000 points and read their vectors", all.len(), "points", || open(dir.path(), 1));
+    let database = timed("open 20000 points, check and load them", all.len(), "points", || {
+        open(dir.path(), 1)
+    });
+    let before = resident_mib();
+    while database.index_step() {}
+    println!("  {} MiB resident more with the index", resident_mib() - before);
 }

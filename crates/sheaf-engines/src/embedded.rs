@@ -7,7 +7,12 @@
 //!
 //! Memory, per point of a collection: `4 × dim` bytes of vector and about 100 bytes more, its id included; with the
 //! index (collections of more than [`EmbeddedOptions::index_floats_min`] numbers) `4 × dim` and about 200 bytes on
-//! top. Payloads stay on disk.
+//! top. Payloads stay on disk. The file is one and a half to two times the data, and never shrinks: space of what is
+//! deleted is used again.
+//!
+//! A filter reads the payloads of all points it may hold for, about a microsecond each, unless it holds for so
+//! many that the index finds enough of them. An index may miss a point, above all one far from all others; it never
+//! shows one that is deleted, older, or not accepted.
 
 mod database;
 mod disk;

@@ -64,8 +64,7 @@ impl Filter {
         self.holds(&payload.unwrap_or(Value::Null))
     }
 
-    /// Like [`Filter::holds`], with the fields looked up by `find`.
-    pub fn holds_where<'a>(&self, find: &impl Fn(&str) -> Option<&'a Value>) -> bool {
+    fn holds_where<'a>(&self, find: &impl Fn(&str) -> Option<&'a Value>) -> bool {
         use std::cmp::Ordering::{Equal, Greater, Less};
         let ordered = |field: &str, value: &Value, wanted: &[std::cmp::Ordering]| {
             let order = find(field).and_then(|found| compare::order(found, value));
@@ -88,28 +87,10 @@ impl Filter {
             Self::Exists { field } => find(field).is_some(),
         }
     }
-
-    /// Calls `seen` with each field that the condition looks at.
-    pub fn each_field(&self, seen: &mut impl FnMut(&str)) {
-        match self {
-            Self::And(parts) | Self::Or(parts) => {
-                parts.iter().for_each(|part| part.each_field(seen));
-            }
-            Self::Not(part) => part.each_field(seen),
-            Self::Eq { field, .. }
-            | Self::Ne { field, .. }
-            | Self::Lt { field, .. }
-            | Self::Lte { field, .. }
-            | Self::Gt { field, .. }
-            | Self::Gte { field, .. }
-            | Self::In { field, .. }
-            | Self::Exists { field } => seen(field),
-        }
-    }
 }
 
 /// The value at a dotted path; only objects are entered.
-pub fn at_path<'a>(payload: &'a Value, path: &str) -> Option<&'a Value> {
+fn at_path<'a>(payload: &'a Value, path: &str) -> Option<&'a Value> {
     path.split('.').try_fold(payload, |value, name| value.as_object()?.get(name))
 }
 

@@ -101,9 +101,11 @@ impl Ledger {
         (decided.order.transition == durable.order.transition).then_some(durable)
     }
 
-    /// Whether requests on outgoing ids are held: at once when decided, until the end is durable.
+    /// Whether requests on outgoing ids are held: at once when decided, until the end is durable. A fence that is on its way
+    /// to the disk will be durable, whatever was decided since.
     pub fn is_fenced(&self) -> bool {
-        [&self.decided, &self.durable].iter().any(|record| is_fenced(record))
+        let under_way = self.in_progress.as_ref().map(|persist| &persist.record);
+        [&self.decided, &self.durable].into_iter().chain(under_way).any(|record| is_fenced(record))
     }
 }
 

@@ -22,7 +22,9 @@ pub struct RawPoint<'a> {
 /// Why a body's points can't be told apart. Nothing was applied.
 #[derive(Debug, thiserror::Error)]
 pub enum SplitError {
-    #[error("the body is not an upsert, {{\"points\": [{{\"id\", \"vector\", \"payload\"?}}, …]}}: {0}")]
+    #[error(
+        "the body is not an upsert, {{\"points\": [{{\"id\", \"vector\", \"payload\"?}}, …]}}: {0}"
+    )]
     Malformed(#[from] serde_json::Error),
     #[error("the request has more than {limit} points; send them in several requests")]
     TooMany { limit: usize },
@@ -92,14 +94,14 @@ fn split_any(body: &[u8]) -> Result<Vec<RawPoint<'_>>, serde_json::Error> {
 /// before a colon is a key; in one that is not, some point's bytes aren't JSON either, and its gate says so.
 fn split_plain(body: &[u8], limit: usize) -> Option<Vec<RawPoint<'_>>> {
     let mut cursor = Cursor { body, at: 0 };
-    cursor.expect(b'{')?;
+    cursor.pass(b'{')?;
     cursor.space();
     if !cursor.rest().starts_with(b"\"points\"") {
         return None;
     }
     cursor.at += b"\"points\"".len();
-    cursor.expect(b':')?;
-    cursor.expect(b'[')?;
+    cursor.pass(b':')?;
+    cursor.pass(b'[')?;
     let mut points = Vec::new();
     if cursor.peek()? == b']' {
         cursor.at += 1;
@@ -117,7 +119,7 @@ fn split_plain(body: &[u8], limit: usize) -> Option<Vec<RawPoint<'_>>> {
             }
         }
     }
-    cursor.expect(b'}')?;
+    cursor.pass(b'}')?;
     cursor.space();
     cursor.rest().is_empty().then_some(points)
 }
@@ -151,7 +153,7 @@ impl<'a> Cursor<'a> {
         Some(byte)
     }
 
-    fn expect(&mut self, wanted: u8) -> Option<()> {
+    fn pass(&mut self, wanted: u8) -> Option<()> {
         (self.next()? == wanted).then_some(())
     }
 
@@ -171,7 +173,7 @@ impl<'a> Cursor<'a> {
 
     /// The next object, which must have exactly one key `id`, written plainly, with a string.
     fn point(&mut self) -> Option<RawPoint<'a>> {
-        self.expect(b'{')?;
+        self.pass(b'{')?;
         let start = self.at - 1;
         let mut depth = 1;
         let mut id = None;
@@ -201,7 +203,7 @@ impl<'a> Cursor<'a> {
     }
 
     fn id(&mut self) -> Option<Cow<'a, str>> {
-        self.expect(b'"')?;
+        self.pass(b'"')?;
         let start = self.at - 1;
         let (text, escaped) = self.string()?;
         if escaped {
@@ -242,7 +244,8 @@ mod tests {
 
     #[test]
     fn ids_with_escapes_braces_quotes_and_any_script_are_read_as_serde_json_reads_them() {
-        for id in ["a\"b", "{", "}", "\\", "\"id\":", "\u{0}", "ä/b#c?d", "😀", "]},{\"id\":\"x\"}"] {
+        for id in ["a\"b", "{", "}", "\\", "\"id\":", "\u{0}", "ä/b#c?d", "😀", "]},{\"id\":\"x\"}"]
+        {
             let body = json!({ "points": [{ "id": id, "payload": { "k": id } }] }).to_string();
             assert!(is_plain(&body), "{body}");
             assert_eq!(ids(&body).unwrap(), [id]);
@@ -288,7 +291,8 @@ mod tests {
 
     #[test]
     fn what_is_joined_is_an_upsert_of_those_points() {
-        let body = br#"{"points":[{"id":"a","vector":[1]}, {"id":"b"} ,{"id":"c","payload":null}]}"#;
+        let body =
+            br#"{"points":[{"id":"a","vector":[1]}, {"id":"b"} ,{"id":"c","payload":null}]}"#;
         let points = split(body, 9).unwrap();
         let chosen = [2, 0].map(|at: usize| points[at].range.clone());
         let joined = join(body, chosen.into_iter());

@@ -2,6 +2,7 @@
 //!
 //! Decides nothing about safety. Records are stored one after the other; whatever the core asks for besides runs at once.
 
+mod audit;
 mod core;
 mod engine;
 mod latency;
@@ -20,6 +21,7 @@ use sheaf_protocol::{Directive, DirectiveRefusal, Frame, FrameRefusal, GateRepor
 use sheaf_types::Time;
 use tokio::sync::{Notify, watch};
 
+pub use audit::{Audit, NotAudited};
 pub use open::{GateParts, OpenError};
 pub use peers::{Peers, Reply};
 pub use requests::{Go, NotServed, Served};

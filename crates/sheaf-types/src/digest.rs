@@ -46,8 +46,9 @@ impl Digest {
         digest
     }
 
+    /// Adds a point. `points` wraps back when more was taken out before, see [`Digest::take`].
     pub fn add(&mut self, hash: PointHash) {
-        self.points += 1;
+        self.points = self.points.wrapping_add(1);
         self.sum = self.sum.wrapping_add(hash.0);
     }
 

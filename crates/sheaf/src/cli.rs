@@ -18,7 +18,7 @@ mod watch;
 
 use clap::{Args, Parser, Subcommand};
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sheaf_runtime::entropy;
 
 use crate::client::{Change, Client, Failure};
@@ -154,6 +154,12 @@ pub struct TransitionArgs {
     target: Target,
     #[command(flatten)]
     change: ChangeArgs,
+    /// Copy no faster: as of `sheaf throttle`; repeat it for several
+    #[arg(long, value_name = "RATE")]
+    throttle: Vec<String>,
+    /// Milliseconds that its fence may last, instead of the coordinator's default
+    #[arg(long, value_name = "MS")]
+    fence_budget_ms: Option<u64>,
     /// Follow it until it has ended
     #[arg(long)]
     wait: bool,
@@ -161,9 +167,15 @@ pub struct TransitionArgs {
 
 impl TransitionArgs {
     /// Asks for a transition, and says its id or follows it.
-    async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<(), Failure> {
+    async fn ask(&self, method: Method, path: &str, mut body: Value) -> Result<(), Failure> {
+        if !self.throttle.is_empty() {
+            body["limits"] = throttle::limits(&self.throttle)?;
+        }
+        if let Some(budget) = self.fence_budget_ms {
+            body["fence_budget_ms"] = json!(budget);
+        }
         let client = self.target.coordinator()?;
-        let answer: Value = client.change(method, path, body, &self.change.change()).await?;
+        let answer: Value = client.change(method, path, Some(&body), &self.change.change()).await?;
         let transition = answer.get("transition").and_then(Value::as_u64);
         match (transition, self.wait) {
             (Some(transition), true) => {
@@ -205,7 +217,7 @@ impl Command {
             Self::Plan(args) => args.target.json,
             Self::Grow(args) => args.asked.target.json,
             Self::Join(args) => args.asked.target.json,
-            Self::Promote(args) => args.asked.target.json,
+            Self::Promote(args) => args.target.json,
             Self::Drain(args) => args.asked.target.json,
             Self::Replace(args) => args.asked.target.json,
             Self::Remove(args) => args.target.json,

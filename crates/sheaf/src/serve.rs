@@ -10,6 +10,7 @@ mod shard;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use reqwest::header::HeaderValue;
 use serde::Serialize;
 
 use crate::client::Failure;
@@ -178,6 +179,21 @@ fn settings<R: RoleSettings>(
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     config::load(file, environment, flags).map_err(usage)
+}
+
+/// The header that other nodes are shown.
+fn authorization(peer_key: Option<&str>) -> Result<Option<HeaderValue>, Failure> {
+    let Some(key) = peer_key else { return Ok(None) };
+    let mut header = HeaderValue::from_str(&format!("Bearer {key}")).map_err(|_| {
+        Failure::Usage("the peer key can't be sent in a header; use visible ASCII".to_owned())
+    })?;
+    header.set_sensitive(true);
+    Ok(Some(header))
+}
+
+/// A part that doesn't start says why.
+fn failed(error: impl std::fmt::Display) -> Failure {
+    Failure::Failed(format!("can't start: {error}"))
 }
 
 /// Settings that can't be used are wrong usage: nothing was started.

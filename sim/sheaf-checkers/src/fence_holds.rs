@@ -23,9 +23,27 @@ struct Fence {
     ended: bool,
 }
 
+/// The last word that reached a gate.
+#[derive(Clone, Copy, Default)]
+struct Word {
+    said: (Term, Revision),
+    /// The fence that it orders.
+    fences: Option<(TransitionId, Attempt)>,
+    /// The newest transition that it knows to be committed.
+    committed: TransitionId,
+}
+
+impl Word {
+    fn ends(&self, fence: &Fence) -> bool {
+        let later = self.said > fence.said && self.fences != Some((fence.transition, fence.attempt));
+        later || self.committed >= fence.transition
+    }
+}
+
 #[derive(Default)]
 pub struct FenceHolds {
     fences: BTreeMap<NodeId, Fence>,
+    words: BTreeMap<NodeId, Word>,
 }
 
 impl FenceHolds {
@@ -43,7 +61,8 @@ impl FenceHolds {
             return;
         }
         let moves = Moves::between(map.placement(), order.next.placement());
-        let fence = Fence {
+        let word = self.words.get(&node).copied().unwrap_or_default();
+        let mut fence = Fence {
             transition: order.transition,
             attempt: order.attempt,
             said: (held.term, held.revision),
@@ -51,17 +70,30 @@ impl FenceHolds {
             moves,
             ended: false,
         };
+        // The word that ends it may have come before the fence was durable.
+        fence.ended = word.ends(&fence);
         self.fences.insert(node, fence);
     }
 
     fn directed(&mut self, node: NodeId, directive: &Directive) {
-        let Some(fence) = self.fences.get_mut(&node) else { return };
-        let later = (directive.term, directive.revision) > fence.said;
-        let same = directive.order.as_ref().is_some_and(|order| {
-            order.stage == Stage::Fence
-                && (order.transition, order.attempt) == (fence.transition, fence.attempt)
-        });
-        fence.ended |= later && !same;
+        let word = self.words.entry(node).or_default();
+        if (directive.term, directive.revision) >= word.said {
+            let fenced = directive.order.as_ref().filter(|order| order.stage == Stage::Fence);
+            word.said = (directive.term, directive.revision);
+            word.fences = fenced.map(|order| (order.transition, order.attempt));
+        }
+        word.committed = word.committed.max(directive.map.committed());
+        if let Some(fence) = self.fences.get_mut(&node) {
+            fence.ended |= word.ends(fence);
+        }
+    }
+
+    fn fetched(&mut self, node: NodeId, committed: TransitionId) {
+        let word = self.words.entry(node).or_default();
+        word.committed = word.committed.max(committed);
+        if let Some(fence) = self.fences.get_mut(&node) {
+            fence.ended |= word.ends(fence);
+        }
     }
 }
 
@@ -72,11 +104,7 @@ impl Checker for FenceHolds {
                 self.held(*node, held)
             }
             Fact::Directed { node, directive } => self.directed(*node, directive),
-            Fact::MapFetched { node, map } => {
-                if let Some(fence) = self.fences.get_mut(node) {
-                    fence.ended |= map.committed() >= fence.transition;
-                }
-            }
+            Fact::MapFetched { node, map } => self.fetched(*node, map.committed()),
             Fact::Admitted { node, gather, points, version, .. } => {
                 let Some(fence) = self.fences.get(node).filter(|fence| !fence.ended) else {
                     return Ok(());

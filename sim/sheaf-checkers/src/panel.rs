@@ -62,6 +62,7 @@ impl Default for Panel {
     fn default() -> Self {
         Self {
             checkers: vec![
+                Box::new(crate::converges::Converges),
                 Box::new(crate::map_monotone::MapMonotone::default()),
                 Box::new(crate::total_map::TotalMap::default()),
                 Box::new(crate::ids_fresh::IdsFresh::default()),
@@ -77,7 +78,6 @@ impl Default for Panel {
                 Box::new(crate::acked_survives::AckedSurvives::default()),
                 Box::new(crate::gather_exact::GatherExact::default()),
                 Box::new(crate::dropped_stays_dropped::DroppedStaysDropped::default()),
-                Box::new(crate::converges::Converges),
                 Box::new(crate::linearizable::Linearizable::default()),
             ],
             facts: 0,

@@ -131,9 +131,18 @@ impl World {
         if deposed {
             self.log(|| format!("coordinator {n} is deposed"));
             self.stop(proc);
+            self.keep_one_coordinator(n);
             return;
         }
         self.plan_wake(proc, wake.map(|(at, _)| at));
+    }
+
+    /// A deposed coordinator leaves the field to the other one, or begins anew when there is none.
+    fn keep_one_coordinator(&mut self, n: u32) {
+        if !(0..self.drawn.coordinators).any(|n| self.life(Proc::Coordinator(n)).is_some()) {
+            let after_us = self.dice.processes.around(100_000);
+            self.start(Proc::Coordinator(n), after_us);
+        }
     }
 
     fn publish(&mut self, n: u32, map: Arc<Map>) {

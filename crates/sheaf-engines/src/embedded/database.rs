@@ -3,6 +3,7 @@
 //! Holds the published snapshot; what a group of commands changes is decided in `writer.rs`. Never async.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use sheaf_types::{CollectionConfig, CollectionId, PointId, StoredPoint};
@@ -34,6 +35,8 @@ pub struct Database {
     pub(super) options: EmbeddedOptions,
     pub(super) snapshot: RwLock<Arc<Snapshot>>,
     writer: Mutex<Writer>,
+    /// The outcome of a commit isn't known yet: a read could show what is not so any more.
+    pub(super) unsettled: AtomicBool,
 }
 
 impl Database {
@@ -49,7 +52,12 @@ impl Database {
         let disk = options.disk.name();
         let (writer, snapshot) = guarded(&disk, || Writer::open(&options))?;
         let snapshot = RwLock::new(Arc::new(snapshot));
-        Ok(Self { options, snapshot, writer: Mutex::new(writer) })
+        Ok(Self {
+            options,
+            snapshot,
+            writer: Mutex::new(writer),
+            unsettled: AtomicBool::new(false),
+        })
     }
 
     /// Performs the commands in order in one durable transaction, and answers each. A command that is refused
@@ -89,6 +97,20 @@ impl Database {
         ids: &[PointId],
     ) -> Result<Vec<Option<StoredPoint>>, EngineError> {
         self.read(|snapshot| snapshot.get(collection, ids))
+    }
+
+    /// Like [`Database::get`], but answers `Unavailable` where that would open the disk again.
+    pub(super) fn get_now(
+        &self,
+        collection: CollectionId,
+        ids: &[PointId],
+    ) -> Result<Vec<Option<StoredPoint>>, EngineError> {
+        if self.unsettled.load(Ordering::Acquire) {
+            let what = "the outcome of an earlier write isn't known yet; ask again";
+            return Err(EngineError::Unavailable(what.to_owned()));
+        }
+        let snapshot = self.snapshot();
+        guarded(&snapshot.disk, || snapshot.get(collection, ids))
     }
 
     /// See [`crate::Engine::scan`]. About 10 ms at most.
@@ -142,6 +164,9 @@ impl Database {
         &self,
         read: impl Fn(&Snapshot) -> Result<T, EngineError>,
     ) -> Result<T, EngineError> {
+        if self.unsettled.load(Ordering::Acquire) {
+            self.writer().settle(self)?;
+        }
         let snapshot = self.snapshot();
         let result = guarded(&snapshot.disk, || read(&snapshot));
         if !matches!(result, Err(EngineError::Unavailable(_))) {

@@ -12,7 +12,8 @@ use usearch::ffi::{IndexOptions, Matches, MetricKind, ScalarKind};
 
 use super::vectors::{Row, Vectors};
 
-/// Links of a point on the base layer are twice this. Source: the measurements behind ADR "embedded engine".
+/// Links of a point on the base layer are twice this. Source: real questions are answered with recall 1.000 at
+/// `ef` 64 by 16 as by 24 and 32, which find a little more far from the data and take more memory.
 const CONNECTIVITY: usize = 16;
 /// Candidates kept while a point is added.
 const EXPANSION_ADD: usize = 128;

@@ -4,12 +4,10 @@
 //! index only proposes; rows that it doesn't hold yet are scanned.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 
 use sheaf_types::{CollectionId, PlacementKey};
 
 use super::database::guarded;
-use super::graph::Extent;
 use super::snapshot::{Collection, Snapshot, holds};
 use super::tables::{self, RowsTable};
 use super::vectors::Row;
@@ -86,20 +84,20 @@ impl<'a> Run<'a> {
     }
 
     /// Whether the index is the cheaper way to find rows of which a test with this cost takes this share.
-    fn prefers_index(&self, test: f64, share: f64) -> Option<Extent> {
-        let extent = self.collection.graph.extent()?;
+    fn prefers_index(&self, test: f64, share: f64) -> bool {
+        let Some(extent) = self.collection.graph.extent() else { return false };
         let live = self.collection.vectors.len() as f64;
         let dead = 1.0 - (live / extent.rows.max(1) as f64).min(1.0);
         let share = (share * (1.0 - dead)).max(1e-6);
         let visits = self.wanted() as f64 * VISITS_FOR_EACH / share;
         let by_index = visits * (VISIT_COST + test);
         let exactly = live * (test + share);
-        (by_index < exactly).then_some(extent)
+        by_index < exactly
     }
 
     /// No predicate: the fast path.
     fn all(&self) -> Best<'a> {
-        let by_index = self.prefers_index(0.0, 1.0).and_then(|_| self.all_by_index());
+        let by_index = if self.prefers_index(0.0, 1.0) { self.all_by_index() } else { None };
         by_index.unwrap_or_else(|| self.exactly(|_| true))
     }
 
@@ -131,7 +129,7 @@ impl<'a> Run<'a> {
     fn accepted(&self) -> Result<Best<'a>, EngineError> {
         let takes = |row: &Row<'_>| Ok(self.search.accept.takes(row.key));
         let share = self.share(takes)?;
-        if self.prefers_index(ACCEPT_COST, share).is_some()
+        if self.prefers_index(ACCEPT_COST, share)
             && let Some(best) = self.by_index(takes)?
         {
             return Ok(best);
@@ -147,7 +145,7 @@ impl<'a> Run<'a> {
                 && self.snapshot.row(&self.rows, row.slot, |_, body| holds(filter, body))?)
         };
         let share = self.share(takes)?;
-        if self.prefers_index(FILTER_COST, share).is_some()
+        if self.prefers_index(FILTER_COST, share)
             && let Some(best) = self.by_index(takes)?
         {
             return Ok(best);
@@ -189,25 +187,19 @@ impl<'a> Run<'a> {
         let failure = RefCell::new(None);
         let stopped = Cell::new(false);
         // The index asks for some rows again.
-        let verdicts = RefCell::new(BTreeMap::new());
         let asked = |slot: u64| {
             if stopped.get() {
                 return false;
-            }
-            if let Some(verdict) = verdicts.borrow().get(&slot) {
-                return *verdict;
             }
             // No panic may pass through the index, which is not Rust.
             let verdict = guarded(&self.snapshot.disk, || {
                 vectors.find(slot).map_or(Ok(false), |row| takes(&row))
             });
-            let verdict = verdict.unwrap_or_else(|error| {
+            verdict.unwrap_or_else(|error| {
                 stopped.set(true);
                 failure.replace(Some(error));
                 false
-            });
-            verdicts.borrow_mut().insert(slot, verdict);
-            verdict
+            })
         };
         let (vector, norm) = (self.query.vector(), self.query.norm());
         let found = self.collection.graph.search(vector, norm, self.wanted(), Some(&asked));

@@ -260,7 +260,10 @@ impl Engine for Embedded {
     ) -> Reply<'_, Vec<Option<StoredPoint>>> {
         Box::pin(async move {
             if ids.len() <= INLINE_GETS_MAX {
-                return self.database.get(collection, &ids);
+                let found = self.database.get_now(collection, &ids);
+                if !matches!(found, Err(EngineError::Unavailable(_))) {
+                    return found;
+                }
             }
             self.read(move |database| database.get(collection, &ids)).await
         })

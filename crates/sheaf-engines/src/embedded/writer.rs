@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use redb::{Durability, ReadableDatabase, StorageBackend, WriteTransaction};
 use sheaf_types::{CollectionId, PointHash, PointId, StoredPoint};
@@ -116,9 +117,7 @@ impl Writer {
         database: &Database,
         commands: &[Command],
     ) -> Vec<Result<Done, EngineError>> {
-        if self.store.is_none()
-            && let Err(error) = self.reopen(database)
-        {
+        if let Err(error) = self.settle(database) {
             return commands.iter().map(|_| Err(error.clone())).collect();
         }
         let Some(store) = &self.store else { return Vec::new() };
@@ -183,6 +182,7 @@ impl Writer {
         tracing::warn!(disk = self.disk, reason, "a commit failed; opening the database again");
         let may_be_applied = draft.is_some();
         self.unresolved = draft;
+        database.unsettled.store(may_be_applied, Ordering::Release);
         let error = match self.reopen(database) {
             Ok(()) if may_be_applied && self.commits > commits => return answers,
             Ok(()) => EngineError::Unavailable(format!(
@@ -198,6 +198,11 @@ impl Writer {
             Err(error) => error,
         };
         (0..commands).map(|_| Err(error.clone())).collect()
+    }
+
+    /// Makes sure that the database is open and the outcome of every commit is known.
+    pub fn settle(&mut self, database: &Database) -> Result<(), EngineError> {
+        if self.store.is_some() { Ok(()) } else { self.reopen(database) }
     }
 
     /// Opens the database anew when readers can't use this snapshot, unless that was done meanwhile.
@@ -234,6 +239,7 @@ impl Writer {
         self.commits = after;
         self.next_slot = draft.next_slot;
         self.store = Some(store);
+        database.unsettled.store(false, Ordering::Release);
         Ok(())
     }
 

@@ -56,7 +56,7 @@ pub(super) struct Keeper {
     options: KeeperOptions,
     /// Which coordinator is asked next.
     coordinator: usize,
-    /// Coordinators in a row that could not be asked.
+    /// Questions in a row that brought no map.
     failures: u32,
     jitter: u64,
     map: watch::Sender<Option<Arc<Map>>>,
@@ -81,10 +81,10 @@ impl Keeper {
     pub(super) async fn run(mut self) {
         while !self.map.is_closed() {
             let wishes = *self.wishes.borrow_and_update();
-            match self.ask(wishes).await {
-                Some(Ok(map)) => {
+            let answer = self.ask(wishes).await;
+            match answer.map(|answer| answer.and_then(|map| self.adopt(map))) {
+                Some(Ok(())) => {
                     self.failures = 0;
-                    self.adopt(map);
                     self.looked.send_replace(wishes.look);
                     if self.version() < wishes.version {
                         // This coordinator doesn't know what a gate knows; another might.
@@ -96,7 +96,7 @@ impl Keeper {
                     self.failures = self.failures.saturating_add(1);
                     // Once for each outage, not once for each try.
                     if self.failures as usize == self.source.coordinators() {
-                        warn!(%reason, "no coordinator can be asked for the map; the known one stays in use");
+                        warn!(%reason, "no coordinator gives a map that can be used; the known one stays in use");
                     }
                     self.coordinator += 1;
                     self.pause().await;
@@ -126,28 +126,25 @@ impl Keeper {
         }
     }
 
-    fn adopt(&mut self, map: Map) {
-        let known = self.map.borrow().clone();
-        let cluster = self.options.cluster_id.get_or_insert_with(|| map.cluster_id().clone());
-        if map.cluster_id() != cluster {
-            warn!(mine = %cluster, theirs = %map.cluster_id(), "a coordinator of another cluster answered; its map is ignored");
-            self.coordinator += 1;
-            return;
+    /// Keeps the map if it is newer.
+    ///
+    /// # Errors
+    /// It is older than the one that is known, or of another cluster: who answers so can't be relied on.
+    fn adopt(&mut self, map: Map) -> Result<(), String> {
+        let mine = self.options.cluster_id.get_or_insert_with(|| map.cluster_id().clone());
+        if map.cluster_id() != mine {
+            let theirs = map.cluster_id();
+            return Err(format!("a coordinator belongs to cluster {theirs}, this router to {mine}"));
         }
-        let known = known.map_or(MapVersion(0), |known| known.version());
-        if map.version() < known {
-            warn!(
-                known = known.0,
-                answered = map.version().0,
-                "a coordinator has an older map than this router; it is ignored"
-            );
-            self.coordinator += 1;
-            return;
+        let (known, answered) = (self.version(), map.version());
+        if answered < known {
+            return Err(format!("a coordinator has map {answered}, this router has {known} already"));
         }
-        if map.version() > known {
-            info!(version = map.version().0, shards = map.shards().len(), "adopted a map");
+        if answered > known {
+            info!(version = answered.0, shards = map.shards().len(), "adopted a map");
             self.map.send_replace(Some(Arc::new(map)));
         }
+        Ok(())
     }
 
     /// Waits longer after each further failure, and differently long in each router.

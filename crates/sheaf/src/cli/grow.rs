@@ -5,8 +5,9 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use sheaf_map::Weight;
 
-use super::TransitionArgs;
+use super::{ChangeArgs, Target, TransitionArgs};
 use crate::client::{Failure, base_url};
+use crate::output;
 
 #[derive(Clone, Debug, Args)]
 pub struct GrowArgs {
@@ -35,22 +36,31 @@ pub struct PromoteArgs {
     #[arg(value_name = "ID")]
     shard: u64,
     #[command(flatten)]
-    pub asked: TransitionArgs,
+    pub target: Target,
+    #[command(flatten)]
+    change: ChangeArgs,
 }
 
 pub async fn grow(args: &GrowArgs) -> Result<(), Failure> {
     let body = json!({ "shards": shards(&args.urls, args.weight)? });
-    args.asked.ask(Method::POST, "/cluster/shards/grow", Some(&body)).await
+    args.asked.ask(Method::POST, "/cluster/shards/grow", body).await
 }
 
 pub async fn join(args: &JoinArgs) -> Result<(), Failure> {
     let body = json!({ "primary_url": url(&args.url)? });
-    args.asked.ask(Method::POST, "/cluster/shards/joining", Some(&body)).await
+    args.asked.ask(Method::POST, "/cluster/shards/joining", body).await
 }
 
 pub async fn promote(args: &PromoteArgs) -> Result<(), Failure> {
     let path = format!("/cluster/shards/{}/promote", args.shard);
-    args.asked.ask(Method::POST, &path, None).await
+    let client = args.target.coordinator()?;
+    let answer: Value = client.change(Method::POST, &path, None, &args.change.change()).await?;
+    output::answer(args.target.json, &answer, |_| {
+        let shard = args.shard;
+        format!(
+            "shard {shard} serves as soon as its copy has converged; follow it with `sheaf watch`"
+        )
+    })
 }
 
 /// A node's URL as typed.

@@ -45,13 +45,13 @@ pub struct RemoveArgs {
 
 pub async fn drain(args: &DrainArgs) -> Result<(), Failure> {
     let path = format!("/cluster/shards/{}/drain", args.shard);
-    args.asked.ask(Method::POST, &path, None).await
+    args.asked.ask(Method::POST, &path, json!({})).await
 }
 
 pub async fn replace(args: &ReplaceArgs) -> Result<(), Failure> {
     let path = format!("/cluster/shards/{}/replace", args.shard);
     let body = json!({ "primary_url": super::grow::url(&args.url)? });
-    args.asked.ask(Method::POST, &path, Some(&body)).await
+    args.asked.ask(Method::POST, &path, body).await
 }
 
 pub async fn remove(args: &RemoveArgs) -> Result<(), Failure> {

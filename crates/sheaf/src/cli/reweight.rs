@@ -23,5 +23,5 @@ pub struct ReweightArgs {
 pub async fn run(args: &ReweightArgs) -> Result<(), Failure> {
     let path = format!("/cluster/shards/{}/weight", args.shard);
     let body = json!({ "weight": args.weight });
-    args.asked.ask(Method::PUT, &path, Some(&body)).await
+    args.asked.ask(Method::PUT, &path, body).await
 }

@@ -37,7 +37,7 @@ pub async fn run(args: &ThrottleArgs) -> Result<(), Failure> {
 }
 
 /// The limits as the coordinator takes them: all of them at once, what isn't named is without limit.
-fn limits(rates: &[String]) -> Result<Value, Failure> {
+pub fn limits(rates: &[String]) -> Result<Value, Failure> {
     let mut body = json!({});
     for text in rates {
         let (name, limit) = match text.parse()? {

@@ -11,6 +11,9 @@ use sheaf_types::ShardId;
 use super::SettingsError;
 use super::settings::{Common, CoordinatorSettings, LogFormat};
 
+/// Milliseconds that a fence may be allowed to last; the coordinator takes no other either.
+const FENCE_BUDGET_MS: std::ops::RangeInclusive<u64> = 10..=60_000;
+
 /// What every daemon needs, checked.
 #[derive(Debug)]
 pub struct Checked {
@@ -180,6 +183,22 @@ pub fn data_dir(given: Option<&PathBuf>, complaints: &mut Complaints) -> Option<
     given.cloned()
 }
 
+/// The coordinators: without one, a daemon would never know the map.
+pub fn coordinators(given: &[String], complaints: &mut Complaints) -> Vec<String> {
+    if given.is_empty() {
+        complaints.add("no coordinator is given; add --coordinator URL");
+    }
+    node_urls("coordinator", given, complaints)
+}
+
+/// A fence must last longer than a fsync, and no longer than a client waits.
+pub fn fence_budget(ms: u64, complaints: &mut Complaints) {
+    if !FENCE_BUDGET_MS.contains(&ms) {
+        let (least, most) = (FENCE_BUDGET_MS.start(), FENCE_BUDGET_MS.end());
+        complaints.add(format!("fence_budget_ms is {ms}; give {least} to {most} milliseconds"));
+    }
+}
+
 /// `<shard id>=<url>` of each replica.
 pub fn replicas(
     settings: &CoordinatorSettings,
@@ -220,6 +239,7 @@ pub fn autoscale(settings: &CoordinatorSettings, complaints: &mut Complaints) {
              grew; lower it",
         );
     }
+    node_urls("autoscale.standby_urls", &autoscale.standby_urls, complaints);
     if autoscale.interval_secs == 0 {
         complaints.add("autoscale's interval_secs is 0; it must look at least 1 second apart");
     }

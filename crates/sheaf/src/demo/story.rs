@@ -208,14 +208,17 @@ impl<'a> Story<'a> {
         crash: Crash,
     ) -> anyhow::Result<()> {
         let began = world.clock.now();
-        let answer = self.change(Method::POST, path, body).await?;
+        let mut body = body.clone();
+        if crash != Crash::None {
+            body["limits"] = self.slow(world, body.get("shards").is_some());
+        }
+        let answer = self.change(Method::POST, path, &body).await?;
         let id = answer
             .get("transition")
             .and_then(Value::as_u64)
             .context("the answer names no transition")?;
         let mut follower = Follower::new(self.show, step);
         if crash != Crash::None {
-            self.slow_down(id, body, world).await?;
             let middle = self.until(world, id, &mut follower, is_in_the_middle).await?;
             ensure!(
                 !middle.ended,
@@ -238,14 +241,13 @@ impl<'a> Story<'a> {
         Ok(())
     }
 
-    /// Makes the copy slow enough to have a middle.
-    async fn slow_down(&self, id: u64, body: &Value, world: &World) -> anyhow::Result<()> {
-        // A donor hands over about a shard's share, split over the shards when one joins; it alone is throttled.
+    /// Limits by which a copy lasts long enough to have a middle.
+    fn slow(&self, world: &World, joining: bool) -> Value {
         let shards = self.next_node.max(1) as u64;
         let whole = world.data.loaded as u64 / shards;
-        let of_a_donor = if body.get("shards").is_some() { whole / shards } else { whole };
-        let limit = (of_a_donor * 1_000 / SLOW_COPY_MS).max(10);
-        self.throttle(id, &json!({ "points_per_s_max": limit })).await
+        // A donor hands over its share of what a joining shard gets, or all when it leaves.
+        let of_a_donor = if joining { whole / shards } else { whole };
+        json!({ "points_per_s_max": (of_a_donor * 1_000 / SLOW_COPY_MS).max(10) })
     }
 
     async fn throttle(&self, id: u64, limits: &Value) -> anyhow::Result<()> {

@@ -1,18 +1,138 @@
-//! `sheaf coordinator`: checks its settings, puts its parts together, serves until it is told to stop.
+//! `sheaf coordinator`: checks its settings, puts its parts together, serves until it is told to stop or is deposed.
 
-use super::CoordinatorFlags;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use sheaf_coordinator::{Ask, Config};
+use sheaf_http::coordinator::{CoordinatorApiParts, HttpGates, coordinator};
+use sheaf_runtime::coordinator::{CoordinatorHost, CoordinatorParts};
+use sheaf_runtime::{Clock, entropy};
+use sheaf_stores::{FileStore, Folder};
+use sheaf_transport::HyperTransport;
+use sheaf_types::{ClusterId, ShardId};
+use tracing::{info, warn};
+
+use super::{CoordinatorFlags, listen};
 use crate::client::Failure;
-use crate::config::CoordinatorSettings;
-use crate::config::check::{self, Complaints};
+use crate::config::check::{self, Checked, Complaints};
+use crate::config::{CoordinatorSettings, SettingsError};
 
-/// Runs it until SIGTERM or SIGINT.
-///
-/// # Errors
-/// The settings can't be used, or it can't start.
-pub async fn run(flags: &CoordinatorFlags) -> Result<(), Failure> {
+/// The file of the record in the data directory.
+const RECORD_NAME: &str = "coordinator";
+/// Milliseconds for a change of replicas that the settings ask for.
+const REPLICAS_MS_MAX: u64 = 10_000;
+
+struct Settings {
+    checked: Checked,
+    data_dir: PathBuf,
+    seeds: Vec<String>,
+    replicas: Vec<(ShardId, String)>,
+    config: Config,
+}
+
+fn settings(flags: &CoordinatorFlags) -> Result<Settings, Failure> {
     let loaded = super::settings::<CoordinatorSettings>(flags.common.config.as_deref(), flags)?;
     let mut complaints = Complaints::default();
     let checked = check::common(&loaded.common, &loaded.role.listen, &mut complaints);
-    let checked = complaints.or(checked).map_err(super::usage)?;
-    Err(Failure::Failed(format!("{checked:?}")))
+    let data_dir = check::data_dir(loaded.role.data_dir.as_ref(), &mut complaints);
+    let seeds = check::node_urls("shard", &loaded.role.shards, &mut complaints);
+    let replicas = check::replicas(&loaded.role, &mut complaints);
+    check::autoscale(&loaded.role, &mut complaints);
+    check::fence_budget(loaded.role.fence_budget_ms, &mut complaints);
+    let (checked, data_dir) = complaints.or(checked.zip(data_dir)).map_err(super::usage)?;
+    let config =
+        Config { fence_budget_ms: loaded.role.fence_budget_ms, autoscale: loaded.role.autoscale };
+    Ok(Settings { checked, data_dir, seeds, replicas, config })
+}
+
+/// Runs it until SIGTERM or SIGINT, or until another coordinator takes over.
+///
+/// # Errors
+/// The settings can't be used, it can't start, or it was deposed.
+pub async fn run(flags: &CoordinatorFlags) -> Result<(), Failure> {
+    let Settings { checked, data_dir, seeds, replicas, config } = settings(flags)?;
+    crate::logging::start(checked.log, &checked.log_level);
+    let authorization = super::authorization(checked.peer_key.as_deref())?;
+    let listener = listen::bind(checked.listen).await?;
+    let transport = Arc::new(HyperTransport::new(sheaf_transport::HttpOptions::default()));
+    let store = FileStore::open(Folder::open(&data_dir).map_err(super::failed)?, RECORD_NAME);
+    let gates = HttpGates::new(transport.clone(), authorization.clone());
+    let host = CoordinatorHost::open(CoordinatorParts {
+        clock: Clock::system(),
+        store: Arc::new(store.map_err(super::failed)?),
+        gates: Arc::new(gates),
+        config,
+        new_cluster_id: ClusterId::from(entropy::name()),
+        seed: entropy::seed(),
+    });
+    let host = host.await.map_err(super::failed)?;
+    refuse_unknown_replicas(&host, &seeds, &replicas)?;
+    let routes = coordinator(CoordinatorApiParts {
+        host: host.clone(),
+        transport,
+        keys: checked.keys,
+        authorization,
+    });
+    listen::announce(&listener)?;
+    tokio::spawn(sheaf_http::metrics::upkeep());
+    let founding = tokio::spawn(found(host.clone(), seeds, replicas));
+    let deposed = async {
+        host.deposed().await;
+        warn!("another coordinator has taken over");
+    };
+    let stopped =
+        listen::serve(listener, routes, flags.common.exit_with_stdin, deposed, || host.stop())
+            .await;
+    founding.abort();
+    stopped?;
+    if host.look(sheaf_coordinator::Coordinator::is_deposed) {
+        return Err(Failure::Failed(
+            "another coordinator has taken over; this one decides nothing any more".to_owned(),
+        ));
+    }
+    info!("stopped");
+    Ok(())
+}
+
+/// A replica of a shard that there is not, and will not be when the first shards are taken in.
+fn refuse_unknown_replicas(
+    host: &CoordinatorHost,
+    seeds: &[String],
+    replicas: &[(ShardId, String)],
+) -> Result<(), Failure> {
+    let mut known: Vec<ShardId> =
+        host.look(|core| core.map().shards().iter().map(|shard| shard.id).collect());
+    if known.is_empty() {
+        known = (1..=seeds.len() as u64).map(ShardId).collect();
+    }
+    let unknown = replicas.iter().filter(|(shard, _)| !known.contains(shard));
+    let complaints: Vec<String> = unknown
+        .map(|(shard, url)| format!("replica {}={url}: there is no shard {}", shard.0, shard.0))
+        .collect();
+    if complaints.is_empty() {
+        Ok(())
+    } else {
+        Err(super::usage(SettingsError::Several(complaints)))
+    }
+}
+
+/// Takes in the first shards of a new cluster, then names the replicas in the map.
+async fn found(host: CoordinatorHost, seeds: Vec<String>, replicas: Vec<(ShardId, String)>) {
+    host.found(seeds).await;
+    let shards: std::collections::BTreeSet<ShardId> =
+        replicas.iter().map(|(shard, _)| *shard).collect();
+    for shard in shards {
+        let of_shard = replicas.iter().filter(|(of, _)| *of == shard).map(|(_, url)| url.clone());
+        let replica_urls: Vec<String> = of_shard.collect();
+        let known =
+            host.look(|core| core.map().shard(shard).map(|entry| entry.replica_urls.clone()));
+        if known.as_ref() == Some(&replica_urls) {
+            continue;
+        }
+        let deadline = host.clock().now().plus_ms(REPLICAS_MS_MAX);
+        let ask = Ask::SetReplicas { shard, replica_urls };
+        if let Err(reason) = host.ask(ask, None, None, deadline).await {
+            warn!(shard = shard.0, %reason, "the replicas of a shard are not in the map");
+        }
+    }
 }

@@ -1,18 +1,71 @@
 //! `sheaf shard`: checks its settings, puts its parts together, serves until it is told to stop.
 
-use super::ShardFlags;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use sheaf_engines::{Embedded, EmbeddedOptions, Engine};
+use sheaf_http::gate::{HttpPeers, gate};
+use sheaf_runtime::gate::{GateHost, GateParts};
+use sheaf_runtime::{Clock, entropy};
+use sheaf_stores::{FileStore, Folder};
+use sheaf_transport::HyperTransport;
+use tracing::info;
+
+use super::{ShardFlags, listen};
 use crate::client::Failure;
 use crate::config::ShardSettings;
-use crate::config::check::{self, Complaints};
+use crate::config::check::{self, Checked, Complaints};
+
+/// The file of the gate's ledger, and the folder of its engine, in the data directory.
+const LEDGER_NAME: &str = "ledger";
+const ENGINE_FOLDER: &str = "engine";
+
+struct Settings {
+    checked: Checked,
+    data_dir: PathBuf,
+    coordinators: Vec<String>,
+}
+
+fn settings(flags: &ShardFlags) -> Result<Settings, Failure> {
+    let loaded = super::settings::<ShardSettings>(flags.common.config.as_deref(), flags)?;
+    let mut complaints = Complaints::default();
+    let checked = check::common(&loaded.common, &loaded.role.listen, &mut complaints);
+    let data_dir = check::data_dir(loaded.role.data_dir.as_ref(), &mut complaints);
+    let coordinators = check::coordinators(&loaded.role.coordinators, &mut complaints);
+    let (checked, data_dir) = complaints.or(checked.zip(data_dir)).map_err(super::usage)?;
+    Ok(Settings { checked, data_dir, coordinators })
+}
 
 /// Runs it until SIGTERM or SIGINT.
 ///
 /// # Errors
 /// The settings can't be used, or it can't start.
 pub async fn run(flags: &ShardFlags) -> Result<(), Failure> {
-    let loaded = super::settings::<ShardSettings>(flags.common.config.as_deref(), flags)?;
-    let mut complaints = Complaints::default();
-    let checked = check::common(&loaded.common, &loaded.role.listen, &mut complaints);
-    let checked = complaints.or(checked).map_err(super::usage)?;
-    Err(Failure::Failed(format!("{checked:?}")))
+    let Settings { checked, data_dir, coordinators } = settings(flags)?;
+    crate::logging::start(checked.log, &checked.log_level);
+    let listener = listen::bind(checked.listen).await?;
+    // Locks the folder, so that no second daemon opens the engine's files.
+    let folder = Folder::open(&data_dir).map_err(super::failed)?;
+    let engine_folder = data_dir.join(ENGINE_FOLDER);
+    let engine =
+        tokio::task::spawn_blocking(move || Embedded::open(EmbeddedOptions::new(engine_folder)));
+    let engine = engine.await.map_err(super::failed)?.map_err(super::failed)?;
+    let engine: Arc<dyn Engine> = Arc::new(engine);
+    let transport = Arc::new(HyperTransport::new(sheaf_transport::HttpOptions::default()));
+    let peers = HttpPeers::new(transport, &coordinators, checked.peer_key.as_deref());
+    let host = GateHost::open(GateParts {
+        clock: Clock::system(),
+        ledger: Arc::new(FileStore::open(folder, LEDGER_NAME).map_err(super::failed)?),
+        engine,
+        peers: Arc::new(peers.map_err(super::failed)?),
+        new_store_id: entropy::store_id(),
+    });
+    let host = host.await.map_err(super::failed)?;
+    let routes = gate(host.clone(), checked.keys);
+    listen::announce(&listener)?;
+    tokio::spawn(sheaf_http::metrics::upkeep());
+    let until = std::future::pending();
+    listen::serve(listener, routes, flags.common.exit_with_stdin, until, || host.stop()).await?;
+    info!("stopped");
+    Ok(())
 }

@@ -1,0 +1,19 @@
+//! End-to-end tests on real processes; each module is one promise. They need the built binary, see `sheaf_tests::binary`.
+//!
+//! Every test starts its own cluster, is bounded, and ends what it started.
+
+mod autoscale;
+mod bad_cluster_requests;
+mod bad_data_requests;
+mod bad_starts;
+mod catalogue;
+mod command_line;
+mod disks;
+mod hostile_ids;
+mod keys;
+mod kills;
+mod load_while_changing;
+mod regressions;
+mod shapes;
+mod stale_routers;
+mod two_steps;
