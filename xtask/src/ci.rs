@@ -2,13 +2,13 @@
 //!
 //! Stops at the first failure and says how to run that step again. Never repairs anything.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 
-use crate::{metadata, sim, tidy};
+use crate::tidy;
 
 /// What must pass, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -18,7 +18,6 @@ pub enum Step {
     Tidy,
     Build,
     Test,
-    Simulate,
 }
 
 /// Runs the steps, from `from` on. `commands` are the names that may follow `cargo xtask`.
@@ -65,14 +64,10 @@ impl Step {
             Self::Tidy => return Ok(None),
             // The selection of packages that the tests have, or features differ and half is built twice.
             Self::Build => command.args(["build", "--workspace", "--bins", "--tests"]),
-            Self::Test => {
-                command.env("SHEAF_BIN", sheaf_binary(root)?);
-                match has_nextest(root) {
-                    true => command.args(["nextest", "run", "--workspace"]),
-                    false => command.args(["test", "--workspace", "--lib", "--bins", "--tests"]),
-                }
-            }
-            Self::Simulate => command.args(sim::CARGO_ARGS).arg("--").args(sim::SMOKE),
+            Self::Test => match has_nextest(root) {
+                true => command.args(["nextest", "run", "--workspace"]),
+                false => command.args(["test", "--workspace", "--lib", "--bins", "--tests"]),
+            },
         };
         Ok(Some(command))
     }
@@ -85,12 +80,6 @@ fn shown(command: &Command) -> String {
     });
     let args = command.get_args().map(|arg| arg.display().to_string());
     set.chain(["cargo".to_owned()]).chain(args).collect::<Vec<_>>().join(" ")
-}
-
-/// The binary that the end-to-end tests start; the step `build` made it.
-fn sheaf_binary(root: &Path) -> anyhow::Result<PathBuf> {
-    let name = format!("sheaf{}", std::env::consts::EXE_SUFFIX);
-    Ok(metadata::read(root)?.target_directory.join("debug").join(name))
 }
 
 fn has_nextest(root: &Path) -> bool {
@@ -129,7 +118,7 @@ mod tests {
         for step in Step::value_variants() {
             let command = step.command(&crate::root()).expect("cargo knows this workspace");
             let line = command.as_ref().map_or("cargo xtask tidy".to_owned(), shown);
-            assert!(line.starts_with("cargo ") || line.starts_with("SHEAF_BIN="), "{line}");
+            assert!(line.starts_with("cargo "), "{line}");
         }
     }
 

@@ -1,16 +1,14 @@
-//! The project's own commands: `cargo xtask ci`, `tidy`, `sim`.
+//! The project's own commands: `cargo xtask ci` and `tidy`.
 //!
 //! Reads the command line and nothing else; each command has its file.
 
 mod ci;
 mod metadata;
-mod sim;
 mod tidy;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
 
 #[derive(Parser)]
@@ -22,7 +20,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Everything that must pass before a change lands: format, lint, tidy, build, test, simulate
+    /// Everything that must pass before a change lands: format, lint, tidy, build, test
     Ci {
         /// Begin with this step, when the earlier ones are known to pass
         #[arg(long, value_name = "STEP", default_value = "format")]
@@ -30,19 +28,12 @@ enum Command {
     },
     /// Check the rules that neither the compiler nor clippy knows (docs/STYLE.md)
     Tidy,
-    /// Run the simulator: the arguments go to the `sheaf-sim` binary, built with the `sim` profile
-    #[command(disable_help_flag = true)]
-    Sim {
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        args: Vec<String>,
-    },
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Ci { from } => ci::run(&root(), from, &command_names()),
         Command::Tidy => tidy::run(&root(), &command_names()),
-        Command::Sim { args } => sim::run(&root(), &args),
     };
     match done {
         Ok(code) => code,
@@ -69,14 +60,4 @@ fn cargo(root: &Path) -> std::process::Command {
     let mut command = std::process::Command::new(program);
     command.current_dir(root);
     command
-}
-
-/// The exit code of a command that we only pass on.
-fn pass_on(mut command: std::process::Command) -> anyhow::Result<ExitCode> {
-    let status =
-        command.status().with_context(|| format!("can't start {:?}", command.get_program()))?;
-    Ok(status
-        .code()
-        .and_then(|code| u8::try_from(code).ok())
-        .map_or(ExitCode::FAILURE, ExitCode::from))
 }

@@ -8,7 +8,6 @@ use serde::Deserialize;
 #[derive(Deserialize)]
 pub struct Metadata {
     pub packages: Vec<Package>,
-    pub target_directory: PathBuf,
 }
 
 #[derive(Deserialize)]

@@ -197,7 +197,8 @@ fn main() {
         while database.index_step() {}
         reads(&database, &all);
         for (name, modulus) in [("half", 2), ("a tenth", 10), ("a hundredth", 100)] {
-            let accept = Accept::Only(Arc::new(move |key: PlacementKey| key.0 % modulus == 0));
+            let accept =
+                Accept::Only(Arc::new(move |key: PlacementKey| key.0.is_multiple_of(modulus)));
             searches(
                 &format!("search of 20000, accepting {name}"),
                 &database,

@@ -183,7 +183,10 @@ fn errors_and_crashes_with(seed: u64, answers: &mut Answers) {
                 match value(&database, &id) {
                     Ok(found) => {
                         let may_be = known.get_mut(&id).unwrap();
-                        assert!(may_be.0.contains(&found), "seed {seed}: {id} is {found:?}, not {may_be:?}");
+                        assert!(
+                            may_be.0.contains(&found),
+                            "seed {seed}: {id} is {found:?}, not {may_be:?}"
+                        );
                         if may_be.0.len() > 1 && database_is_settled(&database, &disk) {
                             may_be.0 = [found].into();
                         }
@@ -304,5 +307,9 @@ fn everything_is_there_after_a_restart() {
     assert_eq!(searched_values(&database), Ok(wrote));
     assert_eq!(database.stats().points, stats.points - 1);
     let point_bytes = stats.bytes / stats.points;
-    assert_eq!(database.stats().bytes, stats.bytes - point_bytes, "bytes are counted alike after a restart");
+    assert_eq!(
+        database.stats().bytes,
+        stats.bytes - point_bytes,
+        "bytes are counted alike after a restart"
+    );
 }

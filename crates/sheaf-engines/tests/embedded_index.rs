@@ -106,8 +106,8 @@ impl Pair {
     }
 
     async fn check_all(&mut self) {
-        let some: Accept = Accept::Only(Arc::new(|key: PlacementKey| key.0 % 3 == 0));
-        let few: Accept = Accept::Only(Arc::new(|key: PlacementKey| key.0 % 200 == 0));
+        let some: Accept = Accept::Only(Arc::new(|key: PlacementKey| key.0.is_multiple_of(3)));
+        let few: Accept = Accept::Only(Arc::new(|key: PlacementKey| key.0.is_multiple_of(200)));
         let below = |n: i32| Some(Filter::Lt { field: "n".into(), value: n.into() });
         self.check(Accept::All, None).await;
         self.check(some.clone(), None).await;

@@ -63,7 +63,8 @@ async fn ten_nearest_of_real_questions_are_found_at_the_defaults() {
 
 /// The id of each row.
 fn ids() -> Vec<String> {
-    let text = std::fs::read_to_string(wordnet::file("wordnet-20k.jsonl")).expect("a readable file");
+    let text =
+        std::fs::read_to_string(wordnet::file("wordnet-20k.jsonl")).expect("a readable file");
     let id = |line: &str| -> String {
         let row: serde_json::Value = serde_json::from_str(line).expect("a JSON line");
         row["id"].as_str().expect("an id").to_owned()

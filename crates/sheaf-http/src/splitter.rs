@@ -92,14 +92,14 @@ fn split_any(body: &[u8]) -> Result<Vec<RawPoint<'_>>, serde_json::Error> {
 /// before a colon is a key; in one that is not, some point's bytes aren't JSON either, and its gate says so.
 fn split_plain(body: &[u8], limit: usize) -> Option<Vec<RawPoint<'_>>> {
     let mut cursor = Cursor { body, at: 0 };
-    cursor.expect(b'{')?;
+    cursor.pass(b'{')?;
     cursor.space();
     if !cursor.rest().starts_with(b"\"points\"") {
         return None;
     }
     cursor.at += b"\"points\"".len();
-    cursor.expect(b':')?;
-    cursor.expect(b'[')?;
+    cursor.pass(b':')?;
+    cursor.pass(b'[')?;
     let mut points = Vec::new();
     if cursor.peek()? == b']' {
         cursor.at += 1;
@@ -117,7 +117,7 @@ fn split_plain(body: &[u8], limit: usize) -> Option<Vec<RawPoint<'_>>> {
             }
         }
     }
-    cursor.expect(b'}')?;
+    cursor.pass(b'}')?;
     cursor.space();
     cursor.rest().is_empty().then_some(points)
 }
@@ -151,7 +151,7 @@ impl<'a> Cursor<'a> {
         Some(byte)
     }
 
-    fn expect(&mut self, wanted: u8) -> Option<()> {
+    fn pass(&mut self, wanted: u8) -> Option<()> {
         (self.next()? == wanted).then_some(())
     }
 
@@ -171,7 +171,7 @@ impl<'a> Cursor<'a> {
 
     /// The next object, which must have exactly one key `id`, written plainly, with a string.
     fn point(&mut self) -> Option<RawPoint<'a>> {
-        self.expect(b'{')?;
+        self.pass(b'{')?;
         let start = self.at - 1;
         let mut depth = 1;
         let mut id = None;
@@ -201,7 +201,7 @@ impl<'a> Cursor<'a> {
     }
 
     fn id(&mut self) -> Option<Cow<'a, str>> {
-        self.expect(b'"')?;
+        self.pass(b'"')?;
         let start = self.at - 1;
         let (text, escaped) = self.string()?;
         if escaped {

@@ -66,6 +66,7 @@ pub async fn run(args: &DemoArgs) -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate())?;
     // Dropping the play drops its daemons: none outlives it.
     tokio::select! {
+        biased;
         outcome = play(args) => outcome,
         _ = interrupt.recv() => Err(Failure::Failed("stopped by Ctrl-C before the end; nothing was judged".to_owned())),
         _ = terminate.recv() => Err(Failure::Failed("stopped by SIGTERM before the end; nothing was judged".to_owned())),

@@ -84,7 +84,11 @@ impl State {
     }
 
     fn fail(&mut self, probability: f64) -> io::Result<()> {
-        if self.rng.random_bool(probability) { Err(io::Error::other("a simulated error")) } else { Ok(()) }
+        if self.rng.random_bool(probability) {
+            Err(io::Error::other("a simulated error"))
+        } else {
+            Ok(())
+        }
     }
 }
 

@@ -42,6 +42,7 @@ pub async fn stop_asked(exit_with_stdin: bool) -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {
+        biased;
         _ = terminate.recv() => tracing::info!("asked to stop by SIGTERM"),
         _ = interrupt.recv() => tracing::info!("asked to stop by SIGINT"),
         () = stdin_closed(), if exit_with_stdin => tracing::info!("standard input closed: stopping"),
