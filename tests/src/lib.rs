@@ -6,6 +6,7 @@
 pub mod ask;
 pub mod binary;
 pub mod cluster;
+mod contended;
 pub mod load;
 pub mod node;
 pub mod operate;
@@ -17,7 +18,7 @@ pub mod router;
 
 pub use ask::{Answer, Client, Gone};
 pub use cluster::{Cluster, Shape};
-pub use load::{Load, Tally};
+pub use load::{Load, Tally, Workload};
 pub use node::{Node, Role};
 pub use operate::{Ended, Operator};
 pub use patience::{eventually, pause_ms};

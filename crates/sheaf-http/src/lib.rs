@@ -1,6 +1,9 @@
 //! Paths, JSON, bytes of frames, status codes and keys; never whether something is safe: cores decide that.
 
 pub mod auth;
+pub mod coordinator;
+pub mod frame;
+pub mod gate;
 pub mod metrics;
 pub mod problem;
 pub mod router;

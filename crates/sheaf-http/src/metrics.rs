@@ -88,7 +88,8 @@ pub async fn upkeep() {
 /// Counts a request. `route` is a pattern, never a path: paths hold clients' ids.
 pub fn request(role: Role, route: &'static str, status: StatusCode, took: Duration) {
     let role = role.name();
-    counter!(REQUESTS, "role" => role, "route" => route, "status" => status_name(status)).increment(1);
+    counter!(REQUESTS, "role" => role, "route" => route, "status" => status_name(status))
+        .increment(1);
     histogram!(SECONDS, "role" => role, "route" => route).record(took);
 }
 
@@ -110,7 +111,8 @@ pub async fn measure(
     let status = response.status();
     let route = route.map_or_else(|| "unknown".to_owned(), |route| route.as_str().to_owned());
     let role = role.name();
-    counter!(REQUESTS, "role" => role, "route" => route.clone(), "status" => status_name(status)).increment(1);
+    counter!(REQUESTS, "role" => role, "route" => route.clone(), "status" => status_name(status))
+        .increment(1);
     histogram!(SECONDS, "role" => role, "route" => route).record(took);
     response
 }

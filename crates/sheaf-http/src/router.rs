@@ -3,14 +3,14 @@
 //! Decides status codes and JSON; where a request goes and when it is asked again is decided by `sheaf-router`. Keeps nothing
 //! between two requests but the map.
 
-mod cluster;
+pub(crate) mod cluster;
 mod collections;
 mod gather;
-mod intake;
+pub(crate) mod intake;
 mod outcome;
 mod points;
 mod shard;
-mod target;
+pub(crate) mod target;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -195,7 +195,7 @@ impl Api {
         let patience = LOOK_PATIENCE.min(self.clock().until(asked.deadline) / 2);
         match self.host.look_for_newer_map(patience).await {
             Some(map) if map.collection(name).is_none() => Err(no_such_collection(name)),
-            Some(map) => Ok(map),
+            Some(newer) => Ok(newer),
             None => Ok(map),
         }
     }

@@ -22,7 +22,9 @@ pub struct RawPoint<'a> {
 /// Why a body's points can't be told apart. Nothing was applied.
 #[derive(Debug, thiserror::Error)]
 pub enum SplitError {
-    #[error("the body is not an upsert, {{\"points\": [{{\"id\", \"vector\", \"payload\"?}}, …]}}: {0}")]
+    #[error(
+        "the body is not an upsert, {{\"points\": [{{\"id\", \"vector\", \"payload\"?}}, …]}}: {0}"
+    )]
     Malformed(#[from] serde_json::Error),
     #[error("the request has more than {limit} points; send them in several requests")]
     TooMany { limit: usize },
@@ -242,7 +244,8 @@ mod tests {
 
     #[test]
     fn ids_with_escapes_braces_quotes_and_any_script_are_read_as_serde_json_reads_them() {
-        for id in ["a\"b", "{", "}", "\\", "\"id\":", "\u{0}", "ä/b#c?d", "😀", "]},{\"id\":\"x\"}"] {
+        for id in ["a\"b", "{", "}", "\\", "\"id\":", "\u{0}", "ä/b#c?d", "😀", "]},{\"id\":\"x\"}"]
+        {
             let body = json!({ "points": [{ "id": id, "payload": { "k": id } }] }).to_string();
             assert!(is_plain(&body), "{body}");
             assert_eq!(ids(&body).unwrap(), [id]);
@@ -288,7 +291,8 @@ mod tests {
 
     #[test]
     fn what_is_joined_is_an_upsert_of_those_points() {
-        let body = br#"{"points":[{"id":"a","vector":[1]}, {"id":"b"} ,{"id":"c","payload":null}]}"#;
+        let body =
+            br#"{"points":[{"id":"a","vector":[1]}, {"id":"b"} ,{"id":"c","payload":null}]}"#;
         let points = split(body, 9).unwrap();
         let chosen = [2, 0].map(|at: usize| points[at].range.clone());
         let joined = join(body, chosen.into_iter());

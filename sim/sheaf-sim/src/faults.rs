@@ -196,7 +196,10 @@ impl World {
     }
 
     /// The stored phase of a transition changed: a good moment for someone to die.
-    pub fn phase_changed(&mut self, _now: Option<(TransitionId, Phase)>) {
+    pub fn phase_changed(&mut self, now: Option<(TransitionId, Phase)>) {
+        if let Some((_, phase)) = now {
+            self.story_phase(phase);
+        }
         if self.stage != Stage::Safety || !self.dice.faults.chance(self.knobs.crash_at_phase) {
             return;
         }

@@ -175,18 +175,14 @@ impl World {
     /// Some of the writes are applied now, some perhaps later, some never.
     fn serve_unclearly(&mut self, gate: u32, collection: CollectionId, writes: Vec<Write>) {
         for write in writes {
-            match self.dice.disks.below(3) {
-                0 => {}
-                1 => {
-                    let (changes, _) = self.gates[gate as usize].engine.apply(collection, vec![write]);
-                    self.tell_changes(gate, By::Request, changes);
-                }
-                _ => {
-                    let point = PointAt { collection, id: id_of(&write).clone() };
-                    self.gates[gate as usize].engine.delay(collection, vec![write]);
-                    let at_us = self.now_us + self.dice.disks.below(3_000_000);
-                    self.queue.plan(at_us, Happening::EngineLate { gate, point });
-                }
+            if self.dice.disks.chance(self.knobs.engine_late) {
+                let point = PointAt { collection, id: id_of(&write).clone() };
+                self.gates[gate as usize].engine.delay(collection, vec![write]);
+                let at_us = self.now_us + self.dice.disks.below(3_000_000);
+                self.queue.plan(at_us, Happening::EngineLate { gate, point });
+            } else if self.dice.disks.chance(0.5) {
+                let (changes, _) = self.gates[gate as usize].engine.apply(collection, vec![write]);
+                self.tell_changes(gate, By::Request, changes);
             }
         }
     }

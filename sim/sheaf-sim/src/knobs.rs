@@ -15,7 +15,8 @@ pub struct Knobs {
     pub ids: u64,
     pub safety_us: u64,
     pub think_us: u64,
-    pub operator_us: u64,
+    /// `None`: the operator does nothing by itself.
+    pub operator_us: Option<u64>,
     pub preload: bool,
 
     pub delay_min_us: u64,
@@ -41,6 +42,8 @@ pub struct Knobs {
     pub engine_mean_us: u64,
     pub engine_unavailable: f64,
     pub engine_unknown: f64,
+    /// Of the writes of unknown outcome, those that are applied after the gate was told so.
+    pub engine_late: f64,
     pub engine_page_max: u64,
     pub fsync_mean_us: u64,
     pub store_mean_us: u64,
@@ -60,7 +63,7 @@ impl Knobs {
             ids: dice.between(12, 60),
             safety_us: dice.between(8, 20) * 1_000_000,
             think_us: dice.between(60, 250) * 1_000,
-            operator_us: dice.between(500, 3_000) * 1_000,
+            operator_us: Some(dice.between(500, 3_000) * 1_000),
             preload: dice.chance(0.8),
             ..Self::calm()
         };
@@ -81,7 +84,7 @@ impl Knobs {
             ids: 40,
             safety_us: 12_000_000,
             think_us: 100_000,
-            operator_us: 2_000_000,
+            operator_us: None,
             preload: true,
             delay_min_us: 200,
             delay_mean_us: 1_000,
@@ -102,6 +105,7 @@ impl Knobs {
             engine_mean_us: 500,
             engine_unavailable: 0.0,
             engine_unknown: 0.0,
+            engine_late: 0.0,
             engine_page_max: 1_000,
             fsync_mean_us: 2_000,
             store_mean_us: 3_000,
@@ -155,6 +159,7 @@ impl Knobs {
         }
         if dice.chance(0.3) {
             self.engine_unknown = dice.share(0.001, 0.05);
+            self.engine_late = if dice.chance(0.5) { 0.4 } else { 0.0 };
         }
         if dice.chance(0.3) {
             self.store_unknown = dice.share(0.01, 0.3);

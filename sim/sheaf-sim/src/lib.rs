@@ -1,1 +1,27 @@
-//! The simulated world around the real cores: network, stores, engines, clients, all from one seed; it never touches a real disk or clock.
+//! The deterministic simulation: the three real cores in a made-up world, one seed, one event at a time.
+//!
+//! No async, no threads within a run, no clock: two runs of a seed are the same to the last event.
+
+pub mod audit;
+pub mod brief;
+pub mod clients;
+pub mod coordinator_node;
+pub mod dice;
+pub mod engine;
+pub mod faults;
+pub mod gate_engine;
+pub mod gate_node;
+pub mod knobs;
+pub mod machine;
+pub mod network;
+pub mod operator;
+pub mod queue;
+pub mod report;
+pub mod router_node;
+pub mod stats;
+pub mod store;
+pub mod stories;
+pub mod swarm;
+pub mod trace;
+pub mod wire;
+pub mod world;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use sheaf_checkers::{Answer, Call, Fact, OpId};
-use sheaf_coordinator::{Ask, AskRefusal, AskedOptions, CopyLimits, NewShard, Promotion, Reply as AskReply};
+use sheaf_coordinator::{Ask, AskRefusal, AskedOptions, CopyLimits, NewShard, Promotion};
 use sheaf_map::Weight;
 use sheaf_types::{CollectionConfig, IndexKind, Metric, ShardId, TransitionId};
 
@@ -69,10 +69,11 @@ impl World {
         match self.stage {
             Stage::Setup => self.set_up(),
             Stage::Safety => {
+                let Some(mean) = self.drawn.operator_us else { return };
                 if let Some(ask) = self.draw_ask() {
                     self.ask(ask, false);
                 }
-                let at_us = self.now_us + 20_000 + self.dice.operator.around(self.drawn.operator_us);
+                let at_us = self.now_us + 20_000 + self.dice.operator.around(mean);
                 self.queue.plan(at_us, Happening::Operate);
             }
             Stage::Liveness => self.tidy_up(),
@@ -250,23 +251,10 @@ impl World {
         }
         let op = pending.op;
         self.operator.pending.remove(&number);
-        if let Reply::Asked(Ok(done)) = &reply {
-            self.note_done(done);
-        }
+        self.trace.fold(&[number, u64::from(matches!(reply, Reply::Asked(Ok(_))))]);
         if let Some(op) = op {
             self.fact(Fact::Returned { op, answer });
         }
-    }
-
-    fn note_done(&mut self, done: &AskReply) {
-        self.trace.fold(&[match done {
-            AskReply::Accepted { transition, .. } | AskReply::Steered { transition } => transition.0,
-            AskReply::Added { version, .. }
-            | AskReply::Removed { version, .. }
-            | AskReply::Created { version, .. }
-            | AskReply::Dropped { version, .. } => version.0,
-            AskReply::Forgotten { shard } => shard.0,
-        }]);
     }
 
     /// A coordinator to ask: the one that reigns, mostly.

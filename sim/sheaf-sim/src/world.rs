@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use sheaf_checkers::{Fact, PointAt, Panel, Violation};
+use sheaf_checkers::{Fact, Panel, Phase, PointAt, Violation};
 
 use crate::clients::Clients;
 use crate::coordinator_node::CoordinatorNode;
@@ -19,6 +19,7 @@ use crate::queue::Queue;
 use crate::router_node::RouterNode;
 use crate::stats::Stats;
 use crate::store::Store;
+use crate::stories::Step;
 use crate::trace::{Trace, clock_text};
 use crate::wire::{CallId, Message, Reply};
 
@@ -124,7 +125,9 @@ pub struct World {
     pub trace: Trace,
     pub stats: Stats,
     pub healed_us: u64,
-    pub story: Vec<crate::stories::Step>,
+    pub story: Vec<Step>,
+    /// The phase at which the story takes its turn.
+    pub twist_at: Option<Phase>,
 }
 
 impl World {
@@ -161,6 +164,7 @@ impl World {
             stats: Stats { seeds: 1, ..Stats::default() },
             healed_us: 0,
             story: Vec::new(),
+            twist_at: None,
             knobs,
             drawn,
         };
@@ -243,7 +247,7 @@ impl World {
             return;
         }
         self.fingerprint(&happening);
-        self.log(|| format!("{happening:?}"));
+        self.log(|| crate::brief::happening(&happening));
         match happening {
             Happening::Arrive { call, to, message } => self.arrive(call, to, message),
             Happening::Answered { call, reply } => self.answered(call, reply),

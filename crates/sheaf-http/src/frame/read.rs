@@ -72,9 +72,7 @@ impl Reader {
                 let points = self.many(POINT_BYTES_MIN, |from| from.point(collection))?;
                 Ok(Content::Replace { range, points })
             }
-            kind::DRAIN => {
-                Ok(Content::Drain { deltas: self.many(DELTA_BYTES_MIN, Self::delta)? })
-            }
+            kind::DRAIN => Ok(Content::Drain { deltas: self.many(DELTA_BYTES_MIN, Self::delta)? }),
             kind::SEAL => {
                 let attempt = Attempt(self.u64()?);
                 Ok(Content::Seal { attempt, digest: self.digest()? })

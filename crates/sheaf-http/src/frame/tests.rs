@@ -46,8 +46,11 @@ fn content() -> impl Strategy<Value = Content> {
     });
     prop_oneof![
         Just(Content::BeginPass),
-        (range(), digest(), vec(id(), 0..4))
-            .prop_map(|(range, digest, except)| Content::Check { range, digest, except }),
+        (range(), digest(), vec(id(), 0..4)).prop_map(|(range, digest, except)| Content::Check {
+            range,
+            digest,
+            except
+        }),
         replace,
         vec(delta(), 0..4).prop_map(|deltas| Content::Drain { deltas }),
         (any::<u64>(), digest())

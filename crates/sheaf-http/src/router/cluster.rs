@@ -15,7 +15,7 @@ use sheaf_types::{MapVersion, Time};
 
 use super::shard;
 use crate::problem::Problem;
-use crate::wire::MapAnswer;
+use crate::wire;
 
 /// How long a coordinator may take for what it needn't wait for.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
@@ -90,9 +90,8 @@ impl Coordinators {
         if !answer.status().is_success() {
             return Err(format!("{url} answered {} to GET /cluster/map", answer.status()));
         }
-        let map: MapAnswer = serde_json::from_slice(answer.body())
-            .map_err(|error| format!("{url} answered with something that is no map: {error}"))?;
-        map.into_map().map_err(|error| format!("{url} answered with a malformed map: {error}"))
+        wire::map::read(answer.body())
+            .map_err(|error| format!("{url} answered with something that is no map: {error}"))
     }
 
     /// Has a coordinator change the catalogue, whichever decides, and hands on its answer. Repeated until one has answered:
@@ -143,7 +142,9 @@ impl Coordinators {
 fn is_decided(status: StatusCode) -> bool {
     !matches!(
         status,
-        StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT | StatusCode::MISDIRECTED_REQUEST
+        StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT
+            | StatusCode::MISDIRECTED_REQUEST
     )
 }
 
@@ -169,9 +170,9 @@ impl MapSource for Coordinators {
 }
 
 /// The header that shows this key.
-pub(super) fn authorization(key: &str) -> Result<HeaderValue, CoordinatorsError> {
-    let mut value = HeaderValue::from_str(&format!("Bearer {key}"))
-        .map_err(|_| CoordinatorsError::BadKey)?;
+pub(crate) fn authorization(key: &str) -> Result<HeaderValue, CoordinatorsError> {
+    let mut value =
+        HeaderValue::from_str(&format!("Bearer {key}")).map_err(|_| CoordinatorsError::BadKey)?;
     value.set_sensitive(true);
     Ok(value)
 }

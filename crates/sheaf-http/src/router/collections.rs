@@ -19,16 +19,15 @@ use sheaf_types::{CollectionConfig, MapVersion};
 use super::points::at;
 use super::shard::Ask;
 use super::target::Segment;
-use super::{Api, Asked, intake, no_such_collection};
+use super::{Api, Asked, intake};
 use crate::auth::Role;
 use crate::problem::Problem;
-use crate::wire::{CollectionAnswer, Existed};
+use crate::wire::collection::{CollectionView, Existed};
 
 /// Collections that are counted at the same time for one list.
 const COUNTED_AT_ONCE_MAX: usize = 8;
 /// All but what RFC 3986 calls unreserved.
-const SEGMENT: &AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// The version of the map that a coordinator's answer names.
 #[derive(Deserialize)]
@@ -46,24 +45,31 @@ impl Api {
         let map = self.host.look_for_newer_map(patience).await.unwrap_or(map);
         let seen = map.collections().iter().filter(|c| asked.caller.may(Role::Read, c.name()));
         let seen: Vec<Arc<CollectionConfig>> = seen.map(|c| c.config.clone()).collect();
-        let counted = futures_util::stream::iter(&seen).map(async |config| {
-            let name = encoded(&config.name);
-            let count = self.gather_count(asked, map.clone(), &name, Bytes::new()).await;
-            match count {
-                Ok((_, count)) => Ok(Some(CollectionAnswer::new(config, count))),
-                // Dropped while the others were counted.
-                Err(answer) if answer.status() == StatusCode::NOT_FOUND => Ok(None),
-                Err(answer) => Err(answer),
-            }
-        });
-        let counted: Result<Vec<_>, Response> =
-            counted.buffered(COUNTED_AT_ONCE_MAX).try_collect().await;
-        match counted {
-            Ok(collections) => {
-                let collections: Vec<_> = collections.into_iter().flatten().collect();
-                Ok((at(map.version()), Json(collections)).into_response())
+        let counted = futures_util::stream::iter(seen)
+            .map(|config| self.counted(asked, map.clone(), config))
+            .buffered(COUNTED_AT_ONCE_MAX)
+            .try_collect::<Vec<_>>();
+        match counted.await {
+            Ok(counted) => {
+                let counted = counted.iter().flatten();
+                let views: Vec<_> = counted.map(|(config, count)| view(config, *count)).collect();
+                Ok((at(map.version()), Json(views)).into_response())
             }
             Err(answer) => Ok(answer),
+        }
+    }
+
+    /// A collection with its points; `None`: it was dropped meanwhile.
+    async fn counted(
+        &self,
+        asked: &Asked<'_>,
+        map: Arc<Map>,
+        config: Arc<CollectionConfig>,
+    ) -> Result<Option<(Arc<CollectionConfig>, u64)>, Response> {
+        match self.gather_count(asked, map, &encoded(&config.name), Bytes::new()).await {
+            Ok((_, count)) => Ok(Some((config, count))),
+            Err(answer) if answer.status() == StatusCode::NOT_FOUND => Ok(None),
+            Err(answer) => Err(answer),
         }
     }
 
@@ -74,11 +80,9 @@ impl Api {
     ) -> Result<Response, Problem> {
         let map = self.map_for(asked, &name.text).await?;
         let config = map.collection(&name.text).map(|collection| collection.config.clone());
-        let config = config.ok_or_else(|| no_such_collection(&name.text))?;
+        let config = config.ok_or_else(|| not_known(&name.text))?;
         match self.gather_count(asked, map, name.raw, Bytes::new()).await {
-            Ok((version, count)) => {
-                Ok((at(version), Json(CollectionAnswer::new(&config, count))).into_response())
-            }
+            Ok((version, count)) => Ok((at(version), Json(view(&config, count))).into_response()),
             Err(answer) => Ok(answer),
         }
     }
@@ -93,16 +97,15 @@ impl Api {
         sheaf_engines::validate::collection(&config).map_err(not_held)?;
         let key = idempotency_key(asked.headers);
         let path = "/cluster/collections";
-        let answer = self.coordinators.change(
-            self.clock(), asked.deadline, Method::POST, path, body, key,
-        );
+        let answer =
+            self.coordinators.change(self.clock(), asked.deadline, Method::POST, path, body, key);
         let answer = answer.await?;
         if !answer.status().is_success() {
             return Ok(coordinators_words(answer));
         }
         // So that who reads here finds it here.
         self.adopt_change(asked, answer.body()).await;
-        Ok((StatusCode::CREATED, Json(CollectionAnswer::new(&config, 0))).into_response())
+        Ok((StatusCode::CREATED, Json(view(&config, 0))).into_response())
     }
 
     pub(super) async fn drop_collection(
@@ -113,7 +116,12 @@ impl Api {
         let key = idempotency_key(asked.headers);
         let path = format!("/cluster/collections/{}", name.raw);
         let answer = self.coordinators.change(
-            self.clock(), asked.deadline, Method::DELETE, &path, Bytes::new(), key,
+            self.clock(),
+            asked.deadline,
+            Method::DELETE,
+            &path,
+            Bytes::new(),
+            key,
         );
         let answer = answer.await?;
         if !answer.status().is_success() {
@@ -171,6 +179,18 @@ impl Api {
             }
         }
     }
+}
+
+/// The shards may have it, but what it is, only a map says.
+fn not_known(name: &str) -> Problem {
+    Problem::unavailable(format!(
+        "this router's map has no collection {name:?}, and no coordinator answers whether there is one now; ask again"
+    ))
+}
+
+/// Always ready: points that an index doesn't hold yet are searched one by one.
+fn view(config: &CollectionConfig, count: u64) -> CollectionView<'_> {
+    CollectionView { config, count, index_ready: true }
 }
 
 fn not_everywhere(name: &str, why: &str) -> Problem {

@@ -25,7 +25,7 @@ use super::shard::{Ask, Reply};
 use super::target::Segment;
 use super::{Api, Asked, intake, no_such_collection};
 use crate::problem::Problem;
-use crate::wire::Counted;
+use crate::wire::collection::Counted;
 
 /// `POST …/query`: all that a router looks at, and the names of all that there may be.
 #[derive(Deserialize)]
@@ -62,6 +62,8 @@ struct Fetch<'a> {
     with_payload: Option<&'a RawValue>,
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     with_vector: Option<&'a RawValue>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    after: Option<&'a RawValue>,
 }
 
 fn fetch_limit_default() -> usize {
@@ -163,7 +165,8 @@ impl Api {
             return Ok(answer);
         }
         let collection = gathered.map.collection(&name.text);
-        let metric = collection.map(|c| c.config.metric).ok_or_else(|| no_such_collection(&name.text))?;
+        let metric =
+            collection.map(|c| c.config.metric).ok_or_else(|| no_such_collection(&name.text))?;
         gathered.matches(k, metric)
     }
 
@@ -246,7 +249,8 @@ impl Gathered {
         }
         let mut lists = Vec::with_capacity(self.replies.len());
         for body in self.bodies() {
-            let Answer { matches } = serde_json::from_slice(body).map_err(|e| not_understood(&e))?;
+            let Answer { matches } =
+                serde_json::from_slice(body).map_err(|e| not_understood(&e))?;
             lists.push(raws(&matches)?);
         }
         let best = merge::best(lists, k, metric.lower_is_better()).map_err(|e| not_merged(&e))?;
@@ -317,7 +321,9 @@ fn over_limit(what: &str, value: usize, limit: usize) -> Problem {
 fn not_understood(error: &serde_json::Error) -> Problem {
     Problem::new(
         StatusCode::BAD_GATEWAY,
-        format!("a shard's answer can't be understood: {error}. The data is as it was; look at the shards' versions"),
+        format!(
+            "a shard's answer can't be understood: {error}. The data is as it was; look at the shards' versions"
+        ),
     )
 }
 

@@ -9,19 +9,18 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use sheaf_runtime::Clock;
 use sheaf_types::Time;
-use sheaf_types::limits::{BODY_BYTES_MAX, POINT_ID_BYTES_MAX};
+use sheaf_types::limits::BODY_BYTES_MAX;
 
 use crate::problem::Problem;
 use crate::wire;
 
 /// When a request that arrives now must be answered.
-pub(super) fn deadline(clock: Clock, headers: &HeaderMap) -> Result<Time, Problem> {
-    let timeout = wire::timeout(headers)?;
-    Ok(clock.now().plus_ms(timeout.as_millis() as u64))
+pub(crate) fn deadline(clock: Clock, headers: &HeaderMap) -> Result<Time, Problem> {
+    wire::timeout_ms(headers).map(|ms| clock.now().plus_ms(ms))
 }
 
 /// The whole body; a client that is slower than its own deadline is given up.
-pub(super) async fn body(clock: Clock, deadline: Time, body: Body) -> Result<Bytes, Problem> {
+pub(crate) async fn body(clock: Clock, deadline: Time, body: Body) -> Result<Bytes, Problem> {
     let whole = Limited::new(body, BODY_BYTES_MAX).collect();
     match tokio::time::timeout(clock.until(deadline), whole).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
@@ -35,22 +34,10 @@ pub(super) async fn body(clock: Clock, deadline: Time, body: Body) -> Result<Byt
 }
 
 /// The body as `T`; unknown fields are named in the problem.
-pub(super) fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+pub(crate) fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice(body).map_err(|error| malformed(&error))
 }
 
-pub(super) fn malformed(error: &serde_json::Error) -> Problem {
+pub(crate) fn malformed(error: &serde_json::Error) -> Problem {
     Problem::bad_request(format!("the body can't be understood: {error}; nothing was applied"))
-}
-
-/// # Errors
-/// 400: the id is too long for any engine.
-pub(super) fn check_id(id: &str) -> Result<(), Problem> {
-    if id.len() <= POINT_ID_BYTES_MAX {
-        return Ok(());
-    }
-    let (length, limit) = (id.len(), POINT_ID_BYTES_MAX);
-    Err(Problem::bad_request(format!(
-        "an id of {length} bytes is longer than the {limit} that are allowed; nothing was applied"
-    )))
 }

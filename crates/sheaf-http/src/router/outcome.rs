@@ -20,7 +20,9 @@ use crate::problem::Problem;
 pub(super) enum Purpose {
     Read,
     /// Of these many points.
-    Write { points: usize },
+    Write {
+        points: usize,
+    },
 }
 
 /// The answer to a request that didn't end well.

@@ -21,7 +21,9 @@ use super::target::Segment;
 use super::{Api, Asked, intake};
 use crate::problem::Problem;
 use crate::splitter::{self, SplitError};
-use crate::wire::{Deleted, MAP_VERSION, Upserted};
+use crate::wire::MAP_VERSION;
+use crate::wire::collection::{Deleted, Upserted};
+use crate::wire::point::check_id;
 
 /// `DELETE …/points`, as it comes and as it is handed on.
 #[derive(Deserialize, Serialize)]
@@ -42,7 +44,7 @@ impl Api {
         name: &Segment<'_>,
         id: &Segment<'_>,
     ) -> Result<Response, Problem> {
-        intake::check_id(&id.text)?;
+        check_id(&id.text)?;
         let map = self.map_for(asked, &name.text).await?;
         let path = format!("/v1/collections/{}/points/{}", name.raw, id.raw);
         let ask = Ask { method: Method::GET, path, reads: true, stream: true };
@@ -70,7 +72,7 @@ impl Api {
     ) -> Result<Response, Problem> {
         let points = splitter::split(&body, limit).map_err(|error| not_split(&error))?;
         for point in &points {
-            intake::check_id(&point.id)?;
+            check_id(&point.id)?;
         }
         let map = self.map_for(asked, &name.text).await?;
         let path = format!("/v1/collections/{}/{call_name}", name.raw);
@@ -110,7 +112,7 @@ impl Api {
             return Err(not_split(&SplitError::TooMany { limit: BULK_POINTS_MAX }));
         }
         for id in &ids {
-            intake::check_id(&id.0)?;
+            check_id(&id.0)?;
         }
         let map = self.map_for(asked, &name.text).await?;
         let path = format!("/v1/collections/{}/points", name.raw);
@@ -149,7 +151,9 @@ fn deleted(calls: &[CallId], replies: &BTreeMap<CallId, Reply>) -> Result<u64, P
     let mut sum = 0;
     for body in calls.iter().filter_map(|call| replies.get(call)?.whole()) {
         let Deleted { deleted } = serde_json::from_slice(body).map_err(|error| {
-            Problem::internal(format!("all points were deleted, but a shard did not say how many there were: {error}"))
+            Problem::internal(format!(
+                "all points were deleted, but a shard did not say how many there were: {error}"
+            ))
         })?;
         sum += deleted;
     }

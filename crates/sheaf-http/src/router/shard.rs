@@ -18,10 +18,8 @@ use sheaf_types::{MapVersion, ShardId, Time};
 
 use crate::metrics::{self, Role};
 use crate::problem::{PROBLEM_JSON, Problem};
-use crate::wire::{MAP_VERSION, SHARD, TIMEOUT_MS, map_version};
+use crate::wire::{ANSWER_BYTES_MAX, MAP_VERSION, SHARD, TIMEOUT_MS, map_version};
 
-/// Bytes of one shard's answer: twice the largest body that a client may send.
-pub(super) const ANSWER_BYTES_MAX: usize = 2 * sheaf_types::limits::BODY_BYTES_MAX;
 /// Milliseconds that a router waits for an answer after the shard should have given it.
 const GRACE_MS: u64 = 50;
 
@@ -127,7 +125,9 @@ impl Shards {
         }
         request.body(body).map_err(|error| {
             let (id, url) = (call.shard, &shard.primary_url);
-            Problem::internal(format!("{id} can't be asked at {url:?}: {error}; nothing was applied"))
+            Problem::internal(format!(
+                "{id} can't be asked at {url:?}: {error}; nothing was applied"
+            ))
         })
     }
 }

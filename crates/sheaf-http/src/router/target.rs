@@ -11,7 +11,7 @@ use crate::problem::Problem;
 
 /// A segment of a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Segment<'a> {
+pub(crate) struct Segment<'a> {
     /// As it came, percent-encoded.
     pub raw: &'a str,
     pub text: Cow<'a, str>,
@@ -28,7 +28,7 @@ impl<'a> Segment<'a> {
 
 /// What a request is about, and what it does.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Target<'a> {
+pub(crate) enum Target<'a> {
     ListCollections,
     CreateCollection,
     ShowCollection(Segment<'a>),
@@ -45,7 +45,7 @@ pub(super) enum Target<'a> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unsupported {
+pub(crate) enum Unsupported {
     Text,
     Documents,
     Snapshot,
@@ -90,7 +90,7 @@ impl Target<'_> {
 ///
 /// # Errors
 /// 400: the path isn't UTF-8. 404: there is no such path. 405: not with this method.
-pub(super) fn target<'a>(method: &Method, path: &'a str) -> Result<Target<'a>, Problem> {
+pub(crate) fn target<'a>(method: &Method, path: &'a str) -> Result<Target<'a>, Problem> {
     let get = method == Method::GET;
     let post = method == Method::POST;
     let delete = method == Method::DELETE;
@@ -147,7 +147,7 @@ fn no_such_path(path: &str) -> Problem {
     if shown.len() < path.len() {
         shown.push('…');
     }
-    Problem::not_found(format!("this router has no path {shown}"))
+    Problem::not_found(format!("there is no path {shown}"))
 }
 
 fn not_with(method: &Method, allowed: &'static str) -> Problem {
@@ -156,7 +156,7 @@ fn not_with(method: &Method, allowed: &'static str) -> Problem {
 }
 
 /// The header that a 405 has to carry.
-pub(super) fn allow_header(problem: &Problem) -> Option<(header::HeaderName, HeaderValue)> {
+pub(crate) fn allow_header(problem: &Problem) -> Option<(header::HeaderName, HeaderValue)> {
     let allowed = problem.extensions.get("allow")?.as_str()?;
     Some((header::ALLOW, HeaderValue::from_str(allowed).ok()?))
 }
@@ -210,7 +210,9 @@ mod tests {
 
     #[test]
     fn what_no_engine_can_is_named_by_its_reason() {
-        for path in ["/v1/snapshot", "/v1/collections/a/query/hybrid", "/v1/collections/a/documents/7"] {
+        for path in
+            ["/v1/snapshot", "/v1/collections/a/query/hybrid", "/v1/collections/a/documents/7"]
+        {
             let Ok(Target::Unsupported(what)) = get(path) else { panic!("{path}") };
             assert_eq!(what.problem().status, 501);
         }
@@ -218,6 +220,8 @@ mod tests {
 
     #[test]
     fn a_collections_name_may_need_decoding() {
-        assert!(matches!(get("/v1/collections/a%20b"), Ok(Target::ShowCollection(name)) if name.text == "a b"));
+        assert!(
+            matches!(get("/v1/collections/a%20b"), Ok(Target::ShowCollection(name)) if name.text == "a b")
+        );
     }
 }

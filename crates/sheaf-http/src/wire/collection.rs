@@ -1,4 +1,4 @@
-//! Collections as clients see them.
+//! Collections as clients see them, and answers that are a number. Decides names of fields; counts nothing.
 
 use serde::{Deserialize, Serialize};
 use sheaf_types::CollectionConfig;

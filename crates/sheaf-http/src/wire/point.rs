@@ -60,8 +60,8 @@ fn read_point(point: PointInput<'_>) -> Result<(PointId, PointBody), Problem> {
 
 /// The payload with its keys sorted and without white space, or what is wrong with it.
 fn canonical_payload(payload: &RawValue) -> Result<String, String> {
-    let value: Value = serde_json::from_str(payload.get())
-        .map_err(|error| format!("can't be read: {error}"))?;
+    let value: Value =
+        serde_json::from_str(payload.get()).map_err(|error| format!("can't be read: {error}"))?;
     if !value.is_object() {
         return Err("is not an object".to_owned());
     }

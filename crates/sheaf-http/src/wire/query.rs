@@ -11,6 +11,7 @@ use crate::problem::Problem;
 
 /// `POST …/query`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Query {
     pub vector: Vec<f32>,
     #[serde(default = "default_k")]
@@ -27,6 +28,7 @@ pub struct Query {
 
 /// `POST …/fetch`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Fetch {
     #[serde(default)]
     filter: Option<Value>,
@@ -45,6 +47,7 @@ pub struct Fetch {
 
 /// `POST …/count`.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Count {
     #[serde(default)]
     filter: Option<Value>,
@@ -66,7 +69,8 @@ impl Query {
     /// # Errors
     /// 400: the body is no search, or over a limit.
     pub fn read(body: &[u8]) -> Result<Self, Problem> {
-        let query: Self = read(body, r#"{"vector": [number], "k"?: number, "filter"?: object, …}"#)?;
+        let query: Self =
+            read(body, r#"{"vector": [number], "k"?: number, "filter"?: object, …}"#)?;
         within("k", query.k, K_MAX)?;
         within("ef_search", query.ef_search, EF_SEARCH_MAX)?;
         Ok(query)
@@ -87,7 +91,8 @@ impl Fetch {
     /// # Errors
     /// 400: the body is no fetch, or over a limit.
     pub fn read(body: &[u8]) -> Result<Self, Problem> {
-        let fetch: Self = read(body, r#"{"filter"?: object, "offset"?: number, "limit"?: number, …}"#)?;
+        let fetch: Self =
+            read(body, r#"{"filter"?: object, "offset"?: number, "limit"?: number, …}"#)?;
         within("limit", fetch.limit, FETCH_POINTS_MAX)?;
         Ok(fetch)
     }

@@ -1,0 +1,225 @@
+//! A gate's HTTP: the data API of one shard, and what coordinators and other gates say to it.
+//!
+//! Decides status codes and JSON; whether a request is served is decided by the gate's core. A refusal always says that
+//! nothing was applied.
+
+mod collections;
+mod gather;
+mod internal;
+mod peers;
+mod points;
+mod refusal;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use metrics::gauge;
+use sheaf_runtime::gate::{GateHost, Operation, Request as GateRequest};
+use sheaf_types::limits::{BATCH_POINTS_MAX, BULK_POINTS_MAX};
+use sheaf_types::{MapVersion, ShardId, Time};
+
+pub use peers::HttpPeers;
+
+use crate::auth::{Caller, Keys, Role};
+use crate::metrics as measures;
+use crate::problem::Problem;
+use crate::router::intake;
+use crate::router::target::{self, Segment, Target};
+use crate::wire::{MAP_VERSION, SHARD};
+
+/// How long `/readyz` waits for the engine.
+const READY_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The routes of a gate. `keys` are those that it accepts; the cluster's own nodes show the peer key among them.
+pub fn gate(host: GateHost, keys: Keys) -> Router {
+    let gauges = middleware::from_fn_with_state(host.clone(), refresh_gauges);
+    let api = Arc::new(Api { host, keys });
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .merge(internal::routes())
+        .fallback(serve)
+        .with_state(api)
+        .merge(measures::routes().layer(gauges))
+}
+
+struct Api {
+    host: GateHost,
+    keys: Keys,
+}
+
+/// What a data request's headers say.
+struct Asked {
+    caller: Caller,
+    version: Option<MapVersion>,
+    shard: Option<ShardId>,
+    deadline: Time,
+}
+
+impl Asked {
+    fn request(&self, collection: &str, operation: Operation) -> GateRequest {
+        GateRequest {
+            version: self.version,
+            shard: self.shard,
+            collection: collection.to_owned(),
+            operation,
+            deadline: self.deadline,
+        }
+    }
+}
+
+async fn readyz(State(api): State<Arc<Api>>) -> Result<&'static str, Problem> {
+    match tokio::time::timeout(READY_TIMEOUT, api.host.engine().stats()).await {
+        Ok(Ok(_)) => Ok("ok\n"),
+        Ok(Err(error)) => Err(Problem::unavailable(format!("the engine isn't ready: {error}"))),
+        Err(_) => Err(Problem::unavailable("the engine doesn't answer; look at its disk")),
+    }
+}
+
+async fn serve(State(api): State<Arc<Api>>, request: Request) -> Response {
+    let clock = api.host.clock();
+    let started = clock.elapsed();
+    let (parts, body) = request.into_parts();
+    let (route, answer) = match target::target(&parts.method, parts.uri.path()) {
+        Ok(target) => (target.route(), api.answer(target, &parts.headers, body).await),
+        Err(problem) => ("unknown", Err(problem)),
+    };
+    let answer = answer.unwrap_or_else(|problem| {
+        let allow = target::allow_header(&problem);
+        let mut answer = problem.into_response();
+        answer.headers_mut().extend(allow);
+        answer
+    });
+    let took = clock.elapsed().saturating_sub(started);
+    measures::request(measures::Role::Gate, route, answer.status(), took);
+    answer
+}
+
+impl Api {
+    async fn answer(
+        &self,
+        target: Target<'_>,
+        headers: &HeaderMap,
+        body: Body,
+    ) -> Result<Response, Problem> {
+        let asked = Asked {
+            caller: self.keys.caller(headers)?,
+            version: number(headers, &MAP_VERSION)?.map(MapVersion),
+            shard: number(headers, &SHARD)?.map(ShardId),
+            deadline: intake::deadline(self.host.clock(), headers)?,
+        };
+        let read = |name: &Segment<'_>| asked.caller.need(Role::Read, &name.text);
+        let write = |name: &Segment<'_>| asked.caller.need(Role::Write, &name.text);
+        let body = || intake::body(self.host.clock(), asked.deadline, body);
+        match target {
+            Target::Get(name, id) => {
+                read(&name)?;
+                self.get(&asked, &name.text, &id.text).await
+            }
+            Target::Upsert(name) => {
+                write(&name)?;
+                self.upsert(&asked, &name.text, BATCH_POINTS_MAX, body().await?).await
+            }
+            Target::Bulk(name) => {
+                write(&name)?;
+                self.upsert(&asked, &name.text, BULK_POINTS_MAX, body().await?).await
+            }
+            Target::Delete(name) => {
+                write(&name)?;
+                self.delete(&asked, &name.text, body().await?).await
+            }
+            Target::Query(name) => {
+                read(&name)?;
+                self.query(&asked, &name.text, body().await?).await
+            }
+            Target::Fetch(name) => {
+                read(&name)?;
+                self.fetch(&asked, &name.text, body().await?).await
+            }
+            Target::Count(name) => {
+                read(&name)?;
+                self.count(&asked, &name.text, body().await?).await
+            }
+            Target::ListCollections => self.list_collections(&asked).await,
+            Target::ShowCollection(name) => {
+                read(&name)?;
+                self.show_collection(&asked, &name.text).await
+            }
+            Target::CreateCollection | Target::DropCollection(_) => Err(not_here()),
+            Target::Unsupported(what) => Err(what.problem()),
+        }
+    }
+}
+
+fn not_here() -> Problem {
+    Problem::not_implemented(
+        "a shard doesn't change the catalogue, which is the whole cluster's; ask a router or the coordinator. Nothing was changed",
+    )
+}
+
+/// # Errors
+/// 400: the header is there and no number.
+fn number(headers: &HeaderMap, name: &HeaderName) -> Result<Option<u64>, Problem> {
+    let Some(value) = headers.get(name) else { return Ok(None) };
+    let number = value.to_str().ok().and_then(|text| text.parse().ok());
+    number.map(Some).ok_or_else(|| {
+        Problem::bad_request(format!("the header {name} is not a number; nothing was applied"))
+    })
+}
+
+/// An answer that was made at this version of the map.
+fn answer(version: MapVersion, json: impl Into<Bytes>) -> Response {
+    let mut answer = Response::new(Body::from(json.into()));
+    let content_type = HeaderValue::from_static("application/json");
+    answer.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    answer.headers_mut().insert(MAP_VERSION, HeaderValue::from(version.0));
+    answer
+}
+
+fn answer_json(version: MapVersion, value: &impl serde::Serialize) -> Result<Response, Problem> {
+    Ok(answer(version, serde_json::to_vec(value).map_err(unwritable)?))
+}
+
+fn unwritable(error: serde_json::Error) -> Problem {
+    Problem::internal(format!("the answer can't be written: {error}"))
+}
+
+/// What the core and the engine say of themselves, as it is when it is asked for.
+async fn refresh_gauges(State(host): State<GateHost>, request: Request, next: Next) -> Response {
+    if let Ok(report) = host.report().await {
+        let shard = report.shard.map_or_else(|| "none".to_owned(), |shard| shard.0.to_string());
+        let set = |name: &'static str, value: u64| {
+            gauge!(name, "shard" => shard.clone()).set(value as f64);
+        };
+        let core = host.metrics();
+        set("sheaf_gate_map_version", core.map_version.0);
+        set("sheaf_gate_held_requests", core.held_requests);
+        set("sheaf_gate_fenced", u64::from(core.fenced));
+        set("sheaf_gate_dirty_points", core.dirty_points);
+        set("sheaf_gate_sent_points", core.sent_points);
+        set("sheaf_gate_clean", u64::from(core.clean));
+        set("sheaf_gate_incarnation", report.incarnation.0);
+        set("sheaf_gate_points", report.load.points);
+        set("sheaf_gate_bytes", report.load.bytes);
+        set("sheaf_gate_disk_bytes", report.load.disk_bytes);
+        set("sheaf_gate_unindexed_points", report.load.unindexed_points);
+        set("sheaf_gate_request_p99_ms", report.load.request_p99_ms);
+        set("sheaf_gate_stall_ms_max", report.stall.stall_ms_max);
+    }
+    next.run(request).await
+}
+
+/// 404 that was found out at this version of the map.
+fn absent(version: MapVersion, detail: &str) -> Response {
+    let mut answer = Problem::new(StatusCode::NOT_FOUND, detail).into_response();
+    answer.headers_mut().insert(MAP_VERSION, HeaderValue::from(version.0));
+    answer
+}

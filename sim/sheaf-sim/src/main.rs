@@ -1,0 +1,108 @@
+//! The simulator's command line: `swarm --seeds A..B`, `swarm --seed N [--until EVENT] [--log]`, `story NAME --seed N`, `stories`.
+
+use std::process::ExitCode;
+
+use sheaf_sim::report::{Outcome, keep_panics};
+use sheaf_sim::stories;
+use sheaf_sim::swarm::{What, run, run_all};
+
+const USAGE: &str = "usage:
+  sheaf-sim swarm --seeds A..B [--threads N] [--failures N]   many seeds
+  sheaf-sim swarm --seed N [--until EVENT] [--log]            one seed
+  sheaf-sim story NAME --seed N [--until EVENT] [--log]       one story; `sheaf-sim stories` lists the names
+  sheaf-sim stories [--seeds A..B]                            lists the stories, or runs them all";
+
+/// What was asked for.
+struct Options {
+    seeds: Option<std::ops::Range<u64>>,
+    until: Option<u64>,
+    log: bool,
+    threads: usize,
+    failures: usize,
+}
+
+fn main() -> ExitCode {
+    keep_panics();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match obey(&arguments) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(why) => {
+            eprintln!("{why}\n{USAGE}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn obey(arguments: &[String]) -> Result<bool, String> {
+    let (command, rest) = arguments.split_first().ok_or("no command was given")?;
+    match command.as_str() {
+        "swarm" => Ok(go(&What::Swarm, &options(rest)?)),
+        "story" => {
+            let (name, rest) = rest.split_first().ok_or("no story was named")?;
+            let story = stories::named(name).ok_or(format!("there is no story {name}"))?;
+            Ok(go(&What::Story(name.clone(), story), &options(rest)?))
+        }
+        "stories" => {
+            let options = options(rest)?;
+            if options.seeds.is_none() {
+                for (name, _) in stories::all() {
+                    println!("{name}");
+                }
+                return Ok(true);
+            }
+            let all = stories::all();
+            Ok(all.into_iter().all(|(name, story)| go(&What::Story(name, story), &options)))
+        }
+        other => Err(format!("there is no command {other}")),
+    }
+}
+
+fn options(arguments: &[String]) -> Result<Options, String> {
+    let mut options = Options { seeds: None, until: None, log: false, threads: 2, failures: 1 };
+    let mut arguments = arguments.iter();
+    while let Some(flag) = arguments.next() {
+        let mut value = || arguments.next().ok_or(format!("{flag} needs a value"));
+        let number = |text: &String| text.parse::<u64>().map_err(|_| format!("{text} is not a number"));
+        match flag.as_str() {
+            "--seed" => {
+                let seed = number(value()?)?;
+                options.seeds = Some(seed..seed + 1);
+            }
+            "--seeds" => {
+                let text = value()?;
+                let (from, to) = text.split_once("..").ok_or(format!("{text} is not a range such as 0..100"))?;
+                options.seeds = Some(number(&from.to_owned())?..number(&to.to_owned())?);
+            }
+            "--until" => options.until = Some(number(value()?)?),
+            "--threads" => options.threads = number(value()?)? as usize,
+            "--failures" => options.failures = number(value()?)? as usize,
+            "--log" => options.log = true,
+            other => return Err(format!("there is no option {other}")),
+        }
+    }
+    Ok(options)
+}
+
+#[expect(clippy::disallowed_methods, reason = "how long the simulator took is told to people and decides nothing")]
+fn go(what: &What, options: &Options) -> bool {
+    let seeds = options.seeds.clone().unwrap_or(0..100);
+    let began = std::time::Instant::now();
+    let (stats, failures) = if seeds.end - seeds.start == 1 {
+        let outcome = run(what, seeds.start, options.log, options.until);
+        println!("seed {} trace {:016x}", outcome.seed, outcome.hash);
+        (outcome.stats, vec![outcome])
+    } else {
+        run_all(what, seeds, options.threads, options.failures, &|_| {})
+    };
+    let letters: Vec<String> = failures.iter().filter_map(Outcome::letter).collect();
+    for letter in &letters {
+        println!("{letter}\n");
+    }
+    let name = match what {
+        What::Swarm => "swarm",
+        What::Story(name, _) => name,
+    };
+    println!("{name}: {}", stats.line(began.elapsed().as_millis() as u64));
+    letters.is_empty()
+}

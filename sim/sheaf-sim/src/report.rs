@@ -1,0 +1,72 @@
+//! A failure is a letter to the next developer: what broke, when, and the line that shows it again.
+
+use std::cell::{Cell, RefCell};
+
+use sheaf_checkers::Violation;
+
+use crate::stats::Stats;
+use crate::trace::clock_text;
+
+thread_local! {
+    static PROGRESS: Cell<(u64, u64)> = const { Cell::new((0, 0)) };
+    static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Remembers how far the run of this thread is, for a panic of a core.
+pub fn note_progress(now_us: u64, event: u64) {
+    PROGRESS.with(|progress| progress.set((now_us, event)));
+}
+
+/// How far the run of this thread is: microseconds and events.
+pub fn progress() -> (u64, u64) {
+    PROGRESS.with(Cell::get)
+}
+
+/// Has panics kept for the letter instead of printed.
+pub fn keep_panics() {
+    std::panic::set_hook(Box::new(|info| {
+        PANIC.with(|kept| *kept.borrow_mut() = Some(info.to_string()));
+    }));
+}
+
+/// The panic that was kept last on this thread.
+pub fn take_panic() -> String {
+    PANIC.with(|kept| kept.borrow_mut().take()).unwrap_or_else(|| "a core panicked".to_owned())
+}
+
+/// The end of one run.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// `swarm`, or the name of a story.
+    pub name: String,
+    pub seed: u64,
+    pub hash: u64,
+    pub stats: Stats,
+    pub failure: Option<Failure>,
+}
+
+/// What broke, and when.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    pub violation: Violation,
+    pub at_us: u64,
+    pub event: u64,
+}
+
+impl Outcome {
+    /// The letter; `None` when nothing broke.
+    pub fn letter(&self) -> Option<String> {
+        let Failure { violation, at_us, event } = self.failure.as_ref()?;
+        let command = if self.name == "swarm" { "swarm".to_owned() } else { format!("story {}", self.name) };
+        Some(format!(
+            "FAILED  {}   {}, event {event}: {}\nrun     {}   seed {}   trace {:016x}\nreplay  cargo xtask sim {command} --seed {} --log",
+            violation.label,
+            clock_text(*at_us),
+            violation.text,
+            self.name,
+            self.seed,
+            self.hash,
+            self.seed,
+        ))
+    }
+}

@@ -1,0 +1,1 @@
+//! End-to-end tests on real processes; each module is one promise. Needs the built binary, see `binary`.
