@@ -2,18 +2,6 @@
 //!
 //! Every test starts its own cluster, is bounded, and ends what it started.
 
-mod autoscale;
-mod bad_cluster_requests;
-mod bad_data_requests;
-mod bad_starts;
-mod catalogue;
-mod command_line;
-mod disks;
-mod hostile_ids;
-mod keys;
 mod kills;
 mod load_while_changing;
-mod regressions;
-mod shapes;
 mod stale_routers;
-mod two_steps;

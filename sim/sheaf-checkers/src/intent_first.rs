@@ -93,12 +93,14 @@ impl Checker for IntentFirst {
                 }
             }
             Fact::DirectiveSent { directive } => self.directive(directive)?,
-            Fact::Published { map } => {
-                if self.committed.version(map.version()).is_none_or(|committed| *committed != *map)
-                {
-                    let text = format!("{} was published, but never committed", map.version());
-                    return Err(Violation::new(LABEL, text));
-                }
+            Fact::Published { map }
+                if self
+                    .committed
+                    .version(map.version())
+                    .is_none_or(|committed| *committed != *map) =>
+            {
+                let text = format!("{} was published, but never committed", map.version());
+                return Err(Violation::new(LABEL, text));
             }
             Fact::GateStarted { node, held } | Fact::Persisted { node, held } => {
                 self.gates.insert(*node, held.clone());

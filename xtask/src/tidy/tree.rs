@@ -120,8 +120,12 @@ fn module_folder(path: &str) -> String {
     }
 }
 
+/// Folders and files whose code only tests and measures.
+const TEST_PLACES: [&str; 6] =
+    ["tests", "benches", "examples", "conformance", "tests.rs", "conformance.rs"];
+
 fn is_test_place(path: &str) -> bool {
-    path.split('/').any(|part| part == "tests" || part == "benches" || part == "tests.rs")
+    path.split('/').any(|part| TEST_PLACES.contains(&part))
 }
 
 #[cfg(test)]
