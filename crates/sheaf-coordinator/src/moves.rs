@@ -25,7 +25,7 @@ use crate::record::{
 };
 
 pub(crate) use accept::{accept, options};
-pub(crate) use start::{EMPTY_CLUSTER_POINTS, begin_next};
+pub(crate) use start::begin_next;
 pub(crate) use steer::{cancel, pause, promote, resume, throttle};
 pub(crate) use waiting::waiting;
 

@@ -54,10 +54,6 @@ pub enum AskRefusal {
         "the cluster holds {points} points, and a shard added at once would hide some of them; use grow, which moves them first"
     )]
     ClusterNotEmpty { points: u64 },
-    #[error(
-        "whether the cluster is empty isn't known, since {shard} doesn't answer; use grow, which is always safe"
-    )]
-    EmptinessUnknown { shard: ShardId },
     #[error("{shard} is the last shard: nobody could take its points; grow first")]
     LastShard { shard: ShardId },
     #[error(

@@ -50,10 +50,23 @@ fn a_shard_is_added_to_an_empty_cluster_by_a_transition_and_refused_when_there_a
     world.gate(1).points = 5;
     world.advance(2_000);
     assert_eq!(world.ask(add(4)), Err(AskRefusal::ClusterNotEmpty { points: 5 }));
-    world.gate(2).alive = false;
-    world.gate(1).points = 0;
+    // What it held when it was last heard counts.
+    world.gate(1).alive = false;
     world.advance(2_000);
-    assert_eq!(world.ask(add(4)), Err(AskRefusal::EmptinessUnknown { shard: shard(2) }));
+    assert_eq!(world.ask(add(4)), Err(AskRefusal::ClusterNotEmpty { points: 5 }));
+}
+
+#[test]
+fn a_shard_is_added_right_after_the_first_which_nobody_has_heard_yet() {
+    let mut world = World::unborn(3, Config::default());
+    world.tick();
+    let add = |n| Ask::AddShards { shards: vec![NewShard::at(&url(n))] };
+    world.ask(add(1)).unwrap();
+    world.accepted(add(2));
+    world.accepted(add(3));
+    world.finish();
+    world.finish();
+    assert_eq!(world.map_ids(), [1, 2, 3]);
 }
 
 #[test]

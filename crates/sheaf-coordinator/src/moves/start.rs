@@ -13,9 +13,6 @@ use crate::record::{
     TransitionReport,
 };
 
-/// Points of a cluster that counts as empty.
-pub(crate) const EMPTY_CLUSTER_POINTS: u64 = 0;
-
 /// Starts the transition whose turn it is, or ends it if it became impossible.
 pub(crate) fn begin_next(facts: &Facts<'_>) -> Option<CoordinatorRecord> {
     if facts.record.transition.is_some() || facts.record.queue.is_empty() {

@@ -47,7 +47,6 @@ fn status(refusal: &AskRefusal) -> StatusCode {
         | AskRefusal::NodeNotEmpty { .. }
         | AskRefusal::NodeRetiring { .. }
         | AskRefusal::ClusterNotEmpty { .. }
-        | AskRefusal::EmptinessUnknown { .. }
         | AskRefusal::LastShard { .. }
         | AskRefusal::StillOwns { .. }
         | AskRefusal::InTransition { .. }

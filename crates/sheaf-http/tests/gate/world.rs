@@ -75,7 +75,6 @@ impl Transport for Network {
 /// One gate.
 pub struct Node {
     pub router: Router,
-    pub host: GateHost,
     pub engine: Arc<Memory>,
     shard: u64,
     revision: Mutex<u64>,
@@ -97,9 +96,9 @@ impl Node {
         })
         .await
         .unwrap();
-        let router = gate(host.clone(), keys.clone());
+        let router = gate(host, keys.clone());
         network.add(&format!("gate-{shard}"), router.clone());
-        Self { router, host, engine, shard, revision: Mutex::new(0) }
+        Self { router, engine, shard, revision: Mutex::new(0) }
     }
 
     /// A gate without keys that is shard 1, alone, at map 2.

@@ -259,15 +259,9 @@ impl Transport for Cluster {
     }
 }
 
-impl From<Trouble> for Option<Trouble> {
-    fn from(trouble: Trouble) -> Self {
-        Some(trouble)
-    }
-}
-
 /// A client of a router in front of a cluster.
 pub struct Client {
-    router: Router,
+    pub router: Router,
     pub cluster: Cluster,
     pub key: Option<&'static str>,
     pub timeout_ms: Option<u64>,
