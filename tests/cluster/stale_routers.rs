@@ -61,14 +61,18 @@ async fn a_router_frozen_across_a_whole_transition_still_writes_and_nothing_is_l
 
     cluster.routers[1].freeze();
     // Requests that reach it while it sleeps: it will send them under the map that it knows.
-    let waiting: Vec<_> = keys().into_iter().take(10).map(|key| {
-        let stamp = record.stamp();
-        let write = record.begin_write(&key, Some(stamp));
-        let router = late.clone();
-        let point = (key.clone(), stamp);
-        let task = tokio::spawn(async move { router.put(COLLECTION, &[point]).await });
-        (key, write, task)
-    }).collect();
+    let waiting: Vec<_> = keys()
+        .into_iter()
+        .take(10)
+        .map(|key| {
+            let stamp = record.stamp();
+            let write = record.begin_write(&key, Some(stamp));
+            let router = late.clone();
+            let point = (key.clone(), stamp);
+            let task = tokio::spawn(async move { router.put(COLLECTION, &[point]).await });
+            (key, write, task)
+        })
+        .collect();
     grow(&cluster).await;
     read_all(&mut record, &[cluster.router(0)]).await;
     cluster.routers[1].thaw();

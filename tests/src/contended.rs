@@ -66,7 +66,10 @@ impl Contended {
         let key = key(rng);
         let collection = ClientKey { collection: Arc::from("c"), id: PointId::from(key.as_str()) };
         if rng.random_range(0..4) == 0 {
-            let op = self.invoked(Call::Delete { collection: collection.collection, ids: vec![collection.id] });
+            let op = self.invoked(Call::Delete {
+                collection: collection.collection,
+                ids: vec![collection.id],
+            });
             let answer = router.delete(&shared.collection, &[key]).await;
             shared.count(&answer);
             self.returned(op, &answer, Answer::Done);
@@ -86,7 +89,12 @@ impl Contended {
         shared.count(&answer);
     }
 
-    async fn read_key(&self, key: &str, shared: &Shared, router: &Router) -> Result<Option<u64>, Miss> {
+    async fn read_key(
+        &self,
+        key: &str,
+        shared: &Shared,
+        router: &Router,
+    ) -> Result<Option<u64>, Miss> {
         let op = self.invoked(Call::Get { collection: Arc::from("c"), id: PointId::from(key) });
         let answer = router.get(&shared.collection, key).await;
         let shown = answer.as_ref().ok().copied().flatten();

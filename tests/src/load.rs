@@ -127,10 +127,18 @@ impl Load {
         self.shared.stop.store(false, Ordering::Relaxed);
         let workload = self.shared.workload;
         for number in 0..workload.writers {
-            self.tasks.push(tokio::spawn(writer(Arc::clone(&self.shared), routers.to_vec(), number)));
+            self.tasks.push(tokio::spawn(writer(
+                Arc::clone(&self.shared),
+                routers.to_vec(),
+                number,
+            )));
         }
         for number in 0..workload.readers {
-            self.tasks.push(tokio::spawn(reader(Arc::clone(&self.shared), routers.to_vec(), number)));
+            self.tasks.push(tokio::spawn(reader(
+                Arc::clone(&self.shared),
+                routers.to_vec(),
+                number,
+            )));
         }
         for number in 0..workload.searchers {
             let shared = Arc::clone(&self.shared);
@@ -163,7 +171,11 @@ impl Load {
         let from = self.acknowledged();
         eventually("the writers get on", 60, || async {
             let now = self.acknowledged();
-            if now >= from + more { Ok(()) } else { Err(format!("{} of {more}; {:?}", now - from, self.tally())) }
+            if now >= from + more {
+                Ok(())
+            } else {
+                Err(format!("{} of {more}; {:?}", now - from, self.tally()))
+            }
         })
         .await;
     }

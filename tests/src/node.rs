@@ -166,8 +166,10 @@ impl Node {
     /// It doesn't end in time.
     pub async fn terminate(&mut self) -> ExitStatus {
         self.signal(Signal::SIGTERM);
-        let stopped = tokio::time::timeout(Duration::from_secs(STOP_SECS_MAX), self.child.wait()).await;
-        let stopped = stopped.unwrap_or_else(|_| panic!("{} ignores SIGTERM; {}", self.name, self.log_end()));
+        let stopped =
+            tokio::time::timeout(Duration::from_secs(STOP_SECS_MAX), self.child.wait()).await;
+        let stopped =
+            stopped.unwrap_or_else(|_| panic!("{} ignores SIGTERM; {}", self.name, self.log_end()));
         stopped.unwrap_or_else(|why| panic!("can't wait for {}: {why}", self.name))
     }
 
@@ -183,8 +185,10 @@ impl Node {
 
     fn signal(&self, signal: Signal) {
         let id = self.child.id().and_then(|id| i32::try_from(id).ok());
-        let id = id.unwrap_or_else(|| panic!("{} has ended by itself; {}", self.name, self.log_end()));
-        kill(Pid::from_raw(id), signal).unwrap_or_else(|why| panic!("can't signal {}: {why}", self.name));
+        let id =
+            id.unwrap_or_else(|| panic!("{} has ended by itself; {}", self.name, self.log_end()));
+        kill(Pid::from_raw(id), signal)
+            .unwrap_or_else(|why| panic!("can't signal {}: {why}", self.name));
     }
 
     /// Its exit status, when it has ended.

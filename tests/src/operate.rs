@@ -31,7 +31,12 @@ impl Ended {
     /// It was not committed: the message is the whole report.
     #[must_use]
     pub fn expect_committed(self) -> Self {
-        assert!(self.committed(), "transition {} was not committed: {}", self.transition, self.report);
+        assert!(
+            self.committed(),
+            "transition {} was not committed: {}",
+            self.transition,
+            self.report
+        );
         self
     }
 }
@@ -127,7 +132,8 @@ impl Operator {
                 return Ok(Ended { transition, report: answer.body });
             }
             let status = self.client.get("/cluster/status").await;
-            let status = status.map_or_else(|gone| Value::from(gone.to_string()), |answer| answer.body);
+            let status =
+                status.map_or_else(|gone| Value::from(gone.to_string()), |answer| answer.body);
             Err(format!("{answer}; {}", status.get("transition").unwrap_or(&status)))
         })
         .await
@@ -136,9 +142,14 @@ impl Operator {
     /// Waits until the running transition is as `wanted` says, and returns it.
     pub async fn running(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         eventually(what, 30, || async {
-            let status = self.client.get("/cluster/status").await.map_err(|gone| gone.to_string())?;
+            let status =
+                self.client.get("/cluster/status").await.map_err(|gone| gone.to_string())?;
             let running = status.body["transition"].clone();
-            if !running.is_null() && wanted(&running) { Ok(running) } else { Err(running.to_string()) }
+            if !running.is_null() && wanted(&running) {
+                Ok(running)
+            } else {
+                Err(running.to_string())
+            }
         })
         .await
     }
@@ -146,7 +157,8 @@ impl Operator {
     /// Waits until nothing runs, waits or is swept.
     pub async fn idle(&self) {
         eventually("the cluster is idle", 60, || async {
-            let status = self.client.get("/cluster/status").await.map_err(|gone| gone.to_string())?.body;
+            let status =
+                self.client.get("/cluster/status").await.map_err(|gone| gone.to_string())?.body;
             let empty = |name: &str| status[name].as_array().is_none_or(Vec::is_empty);
             let idle = status["transition"].is_null() && empty("queue") && empty("retiring");
             if idle { Ok(()) } else { Err(status.to_string()) }
@@ -159,7 +171,8 @@ impl Operator {
     /// # Panics
     /// It doesn't.
     pub async fn read(&self, path: &str) -> Value {
-        let answer: Answer = self.client.get(path).await.unwrap_or_else(|gone| panic!("{path}: {gone}"));
+        let answer: Answer =
+            self.client.get(path).await.unwrap_or_else(|gone| panic!("{path}: {gone}"));
         answer.expect_ok(path)
     }
 
@@ -185,7 +198,8 @@ impl Operator {
     /// Something is not where it belongs.
     pub async fn verify(&self) -> u64 {
         let audit = eventually("an audit at one version", 60, || async {
-            let answer = self.client.get("/cluster/verify").await.map_err(|gone| gone.to_string())?;
+            let answer =
+                self.client.get("/cluster/verify").await.map_err(|gone| gone.to_string())?;
             let ok = answer.status.is_success() && answer.body["ok"] == true;
             if ok { Ok(answer.body) } else { Err(answer.to_string()) }
         })

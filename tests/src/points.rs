@@ -33,13 +33,19 @@ pub fn squared_distance(a: &[f32], b: &[f32]) -> f64 {
 /// # Errors
 /// It is not what any write makes: the words say how it differs.
 pub fn stamp_of(shown: &Value) -> Result<(String, u64), String> {
-    let id = shown.get("id").and_then(Value::as_str).ok_or_else(|| format!("a point without id: {shown}"))?;
+    let id = shown
+        .get("id")
+        .and_then(Value::as_str)
+        .ok_or_else(|| format!("a point without id: {shown}"))?;
     let payload = shown.get("payload").unwrap_or(&Value::Null);
     let stamp = payload.get("stamp").and_then(Value::as_u64);
     let stamp = stamp.ok_or_else(|| format!("{id:?} has no stamp: {shown}"))?;
     let made = point(id, stamp);
     if payload != &made["payload"] {
-        return Err(format!("{id:?} has the payload {payload}, but was written with {}", made["payload"]));
+        return Err(format!(
+            "{id:?} has the payload {payload}, but was written with {}",
+            made["payload"]
+        ));
     }
     // Searches leave the vectors out unless asked.
     if let Some(numbers) = shown.get("vector").and_then(Value::as_array) {

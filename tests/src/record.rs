@@ -180,7 +180,8 @@ impl Record {
             Some(_) if known && wanted.iter().any(Option::is_some) => Broken::Stale,
             Some(_) => Broken::Resurrected,
         };
-        let text = format!("{key:?} was shown as {shown:?}, but must be one of {wanted:?} (None: absent)");
+        let text =
+            format!("{key:?} was shown as {shown:?}, but must be one of {wanted:?} (None: absent)");
         self.note(broken, text);
     }
 

@@ -30,14 +30,18 @@ impl Router {
     /// # Errors
     /// It was refused, or its outcome is unknown.
     pub async fn put(&self, collection: &str, stamps: &[(String, u64)]) -> Result<(), Miss> {
-        let points: Vec<Value> = stamps.iter().map(|(id, stamp)| points::point(id, *stamp)).collect();
+        let points: Vec<Value> =
+            stamps.iter().map(|(id, stamp)| points::point(id, *stamp)).collect();
         let path = format!("/v1/collections/{collection}/points");
         let answer = self.client.post(&path, &json!({ "points": points })).await;
         let body = whole(answer, stamps.len() == 1)?;
         if body["upserted"] == stamps.len() {
             return Ok(());
         }
-        Err(Miss { unknown: true, why: format!("{} points were sent, the answer is {body}", stamps.len()) })
+        Err(Miss {
+            unknown: true,
+            why: format!("{} points were sent, the answer is {body}", stamps.len()),
+        })
     }
 
     /// Deletes these points, and says how many there were.
@@ -49,7 +53,10 @@ impl Router {
         let answer = self.client.json(Method::DELETE, &path, &[], &json!({ "ids": ids })).await;
         let body = whole(answer, ids.len() == 1)?;
         let deleted = body["deleted"].as_u64();
-        deleted.ok_or_else(|| Miss { unknown: true, why: format!("a delete was answered with {body}") })
+        deleted.ok_or_else(|| Miss {
+            unknown: true,
+            why: format!("a delete was answered with {body}"),
+        })
     }
 
     /// The point; `None` when it is absent.
@@ -96,13 +103,18 @@ impl Router {
         let mut last = f64::NEG_INFINITY;
         for hit in list(&body, "matches")? {
             let (id, stamp) = points::stamp_of(hit).map_err(torn)?;
-            let score = hit["score"].as_f64().ok_or_else(|| torn(format!("a hit without score: {hit}")))?;
+            let score =
+                hit["score"].as_f64().ok_or_else(|| torn(format!("a hit without score: {hit}")))?;
             let right = points::squared_distance(&points::vector(stamp), vector);
             if (score - right).abs() > 1e-3 * right.max(1.0) {
-                return Err(torn(format!("{id:?} has the score {score}, its vector is {right} away")));
+                return Err(torn(format!(
+                    "{id:?} has the score {score}, its vector is {right} away"
+                )));
             }
             if score < last {
-                return Err(torn(format!("{id:?} is nearer ({score}) than the hit before it ({last})")));
+                return Err(torn(format!(
+                    "{id:?} is nearer ({score}) than the hit before it ({last})"
+                )));
             }
             last = score;
             hits.push((id, stamp));

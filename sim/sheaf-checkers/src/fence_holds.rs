@@ -35,7 +35,8 @@ struct Word {
 
 impl Word {
     fn ends(&self, fence: &Fence) -> bool {
-        let later = self.said > fence.said && self.fences != Some((fence.transition, fence.attempt));
+        let later =
+            self.said > fence.said && self.fences != Some((fence.transition, fence.attempt));
         later || self.committed >= fence.transition
     }
 }

@@ -63,8 +63,14 @@ impl World {
                 stamp: Some(stamp),
             });
             let mut points: Vec<HeldPoint> = held.collect();
-            let absent = unsettled.iter().filter(|point| node.engine.get(point.collection, &point.id).is_none());
-            points.extend(absent.map(|point| HeldPoint { point: (*point).clone(), stamp: None, unsettled: true }));
+            let absent = unsettled
+                .iter()
+                .filter(|point| node.engine.get(point.collection, &point.id).is_none());
+            points.extend(absent.map(|point| HeldPoint {
+                point: (*point).clone(),
+                stamp: None,
+                unsettled: true,
+            }));
             let shard = node.record.shard;
             self.fact(Fact::Holds { node: NodeId(gate as u32), shard, points });
         }
@@ -84,9 +90,11 @@ impl World {
             }
         }
         let current = record.map.version();
-        let versions = self.routers.iter().enumerate().map(|(n, node)| {
-            (n as u32, node.map.as_ref().map(|map| map.version()))
-        });
+        let versions = self
+            .routers
+            .iter()
+            .enumerate()
+            .map(|(n, node)| (n as u32, node.map.as_ref().map(|map| map.version())));
         let stale_routers = versions.filter(|(_, version)| *version != Some(current)).collect();
         EndState { unfinished, unclean, stale_routers, hanging: self.operator.open() }
     }
@@ -100,10 +108,16 @@ impl World {
         let entry = current.shard_by_url(&node.url);
         let record = &node.record;
         if record.shard != entry.map(|entry| entry.id) {
-            return Some(format!("is {:?}, but the map says {:?}", record.shard, entry.map(|entry| entry.id)));
+            return Some(format!(
+                "is {:?}, but the map says {:?}",
+                record.shard,
+                entry.map(|entry| entry.id)
+            ));
         }
         let version = record.map.as_ref().map(|map| map.version());
-        if entry.is_some() && (version != Some(current.version()) || record.order.is_some() || !record.clean) {
+        if entry.is_some()
+            && (version != Some(current.version()) || record.order.is_some() || !record.clean)
+        {
             let order = record.order.as_ref().map(|order| order.order.transition);
             return Some(format!("has map {version:?}, order {order:?}, clean {}", record.clean));
         }

@@ -80,7 +80,9 @@ impl Clients {
     }
 
     pub fn all_idle(&self) -> bool {
-        self.waiting.is_empty() && self.idle.iter().all(|idle| *idle) && self.scripts.iter().all(VecDeque::is_empty)
+        self.waiting.is_empty()
+            && self.idle.iter().all(|idle| *idle)
+            && self.scripts.iter().all(VecDeque::is_empty)
     }
 }
 
@@ -141,7 +143,8 @@ impl World {
             33..43 => Work::Delete(vec![self.draw_id()]),
             43..47 => {
                 let count = self.dice.clients.between(2, 4);
-                let ids: std::collections::BTreeSet<PointId> = (0..count).map(|_| self.draw_id()).collect();
+                let ids: std::collections::BTreeSet<PointId> =
+                    (0..count).map(|_| self.draw_id()).collect();
                 Work::Delete(ids.into_iter().collect())
             }
             47..92 => Work::Get(self.draw_id()),
@@ -168,11 +171,17 @@ impl World {
         let calls: Vec<Call> = match &request.work {
             Work::Upsert(points) => points
                 .iter()
-                .map(|point| Call::Upsert { collection: Arc::clone(&collection), points: vec![point.clone()] })
+                .map(|point| Call::Upsert {
+                    collection: Arc::clone(&collection),
+                    points: vec![point.clone()],
+                })
                 .collect(),
             Work::Delete(ids) => ids
                 .iter()
-                .map(|id| Call::Delete { collection: Arc::clone(&collection), ids: vec![id.clone()] })
+                .map(|id| Call::Delete {
+                    collection: Arc::clone(&collection),
+                    ids: vec![id.clone()],
+                })
                 .collect(),
             Work::Get(id) => vec![Call::Get { collection, id: id.clone() }],
             Work::Gather => vec![Call::Gather { collection }],
@@ -187,7 +196,8 @@ impl World {
         let message = Message::Client(Arc::clone(&request));
         let timeout_us = (request.timeout_ms + 300) * 1_000;
         let purpose = Purpose::Client { number: client };
-        let call = self.call(Proc::Client(client), Proc::Router(router), message, purpose, timeout_us);
+        let call =
+            self.call(Proc::Client(client), Proc::Router(router), message, purpose, timeout_us);
         self.clients.waiting.insert(call, Waiting { client, ops, request, router, tries });
     }
 
@@ -204,7 +214,9 @@ impl World {
             }
             let found = match &answer {
                 Answer::Point(stamp) => stamp.unwrap_or(0),
-                Answer::Points(points) => points.iter().fold(7, |sum, (_, stamp)| u64::wrapping_mul(sum, 31) ^ stamp),
+                Answer::Points(points) => {
+                    points.iter().fold(7, |sum, (_, stamp)| u64::wrapping_mul(sum, 31) ^ stamp)
+                }
                 _ => 1,
             };
             self.trace.fold(&[op.0, found]);
@@ -214,7 +226,10 @@ impl World {
         let lasting = &*waiting.request.collection == LASTING;
         if failed && last_read && lasting && self.stage == Stage::Audit {
             if waiting.tries >= AUDIT_TRIES_MAX {
-                let text = format!("a read at the end failed {} times: {:?}: {reply:?}", waiting.tries, waiting.request);
+                let text = format!(
+                    "a read at the end failed {} times: {:?}: {reply:?}",
+                    waiting.tries, waiting.request
+                );
                 self.broken("P6 converges", &text);
             }
             self.invoke(waiting.client, waiting.router, waiting.request, waiting.tries + 1);

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use sheaf_checkers::Fact;
 use sheaf_coordinator::{
-    Asked, Config, Coordinator, Effects, Event, Identity, Outgoing, PollAnswer, StoreOutcome, StoreRead, StoreWrite,
-    Token,
+    Asked, Config, Coordinator, Effects, Event, Identity, Outgoing, PollAnswer, StoreOutcome,
+    StoreRead, StoreWrite, Token,
 };
 use sheaf_gate::Seen;
 use sheaf_map::Map;
@@ -149,7 +149,11 @@ impl World {
         self.fact(Fact::Published { map: Arc::clone(&map) });
         let node = &mut self.coordinators[n as usize];
         let known = node.published.as_ref().map(|known| known.version());
-        assert!(Some(map.version()) >= known, "I2 map-monotone: published {} after {known:?}", map.version());
+        assert!(
+            Some(map.version()) >= known,
+            "I2 map-monotone: published {} after {known:?}",
+            map.version()
+        );
         node.published = Some(Arc::clone(&map));
         let due: Vec<CallId> = node
             .map_polls
@@ -164,7 +168,8 @@ impl World {
     }
 
     fn send_directive(&mut self, n: u32, outgoing: Outgoing) {
-        let Outgoing { shard, poll, url, directive, wait_ms, seen_incarnation, seen_seq } = outgoing;
+        let Outgoing { shard, poll, url, directive, wait_ms, seen_incarnation, seen_seq } =
+            outgoing;
         self.fact(Fact::DirectiveSent { directive: Box::new((*directive).clone()) });
         let purpose = Purpose::Directive { shard, poll };
         let Some(to) = self.gate_at(&url) else {
@@ -296,7 +301,9 @@ impl World {
                 Some(StoreAnswer::Stored { write, outcome }) => {
                     self.coordinator_event(n, Event::Stored { write, outcome });
                 }
-                Some(StoreAnswer::Loaded(read)) => self.coordinator_event(n, Event::Loaded { read }),
+                Some(StoreAnswer::Loaded(read)) => {
+                    self.coordinator_event(n, Event::Loaded { read })
+                }
                 None => {}
             }
             return;
@@ -350,7 +357,8 @@ impl World {
     /// Tries a write; tells the checkers what it made of the store.
     fn store_write(&mut self, write: &StoreWrite) -> bool {
         let before = Arc::clone(self.store.record());
-        if before.stamp() == write.expects && write.record.map.committed() != before.map.committed() {
+        if before.stamp() == write.expects && write.record.map.committed() != before.map.committed()
+        {
             self.tell_holdings();
         }
         if !self.store.compare_and_set(write) {
@@ -359,7 +367,10 @@ impl World {
         let after = Arc::clone(self.store.record());
         self.trace.fold(&[after.term.0, after.revision.0, after.map.version().0]);
         self.log(|| {
-            let phase = after.transition.as_ref().map(|running| (running.id, &running.phase, running.attempt));
+            let phase = after
+                .transition
+                .as_ref()
+                .map(|running| (running.id, &running.phase, running.attempt));
             format!("store: {} {} {} {phase:?}", after.term, after.revision, after.map.version())
         });
         self.fact(Fact::Stored { decided: Box::new(self.store.decided()) });

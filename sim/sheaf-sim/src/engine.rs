@@ -71,7 +71,11 @@ impl Engine {
     }
 
     /// Every point of the collection that `accept` takes.
-    pub fn gather(&self, collection: CollectionId, accept: impl Fn(&PointId) -> bool) -> Vec<(PointId, Stamp)> {
+    pub fn gather(
+        &self,
+        collection: CollectionId,
+        accept: impl Fn(&PointId) -> bool,
+    ) -> Vec<(PointId, Stamp)> {
         let points = self.collections.get(&collection).into_iter().flatten();
         points.filter(|(id, _)| accept(id)).map(|(id, cell)| (id.clone(), cell.stamp)).collect()
     }
@@ -94,7 +98,11 @@ impl Engine {
     }
 
     /// Applies writes in order.
-    pub fn apply(&mut self, collection: CollectionId, writes: Vec<Write>) -> (Vec<Change>, Vec<Changed>) {
+    pub fn apply(
+        &mut self,
+        collection: CollectionId,
+        writes: Vec<Write>,
+    ) -> (Vec<Change>, Vec<Changed>) {
         let written = writes.into_iter().filter_map(|write| self.write(collection, write));
         written.collect::<Vec<_>>().into_iter().unzip()
     }

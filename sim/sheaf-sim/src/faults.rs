@@ -117,14 +117,18 @@ impl World {
         let servers: Vec<Proc> = self.machines.keys().copied().collect();
         let (Some(one), Some(other)) = (self.some_server(), self.some_server()) else { return };
         let others = || servers.iter().copied().filter(|proc| *proc != one);
-        let coordinators = || servers.iter().copied().filter(|proc| matches!(proc, Proc::Coordinator(_)));
+        let coordinators =
+            || servers.iter().copied().filter(|proc| matches!(proc, Proc::Coordinator(_)));
         let ways: Vec<(Proc, Proc)> = match self.dice.faults.below(8) {
             0..3 => others().flat_map(|proc| [(one, proc), (proc, one)]).collect(),
             3 => others().map(|proc| (one, proc)).collect(),
             4 => others().map(|proc| (proc, one)).collect(),
             5 => vec![(one, other)],
             6 => vec![(one, other), (other, one)],
-            _ => coordinators().filter(|proc| *proc != one).flat_map(|proc| [(one, proc), (proc, one)]).collect(),
+            _ => coordinators()
+                .filter(|proc| *proc != one)
+                .flat_map(|proc| [(one, proc), (proc, one)])
+                .collect(),
         };
         let number = self.network.cut(ways);
         let mean = *self.dice.faults.pick(&[100_000, 1_000_000, 4_000_000]).unwrap_or(&100_000);
@@ -171,7 +175,8 @@ impl World {
         let again = match proc {
             Proc::Coordinator(_) => {
                 let n = self.dice.faults.below(u64::from(self.drawn.coordinators)) as u32;
-                let any_up = (0..self.drawn.coordinators).any(|n| self.life(Proc::Coordinator(n)).is_some());
+                let any_up =
+                    (0..self.drawn.coordinators).any(|n| self.life(Proc::Coordinator(n)).is_some());
                 if any_up {
                     return;
                 }

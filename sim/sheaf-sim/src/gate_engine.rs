@@ -71,7 +71,10 @@ impl World {
             return;
         }
         if !applied {
-            let Some(kind) = self.gates[gate as usize].ops.get(&op).map(|op| op.kind.clone()) else { return };
+            let Some(kind) = self.gates[gate as usize].ops.get(&op).map(|op| op.kind.clone())
+            else {
+                return;
+            };
             let answer = self.take_effect(gate, kind);
             if let Some(op) = self.gates[gate as usize].ops.get_mut(&op) {
                 op.answer = Some(answer);
@@ -217,7 +220,10 @@ impl World {
             if !self.dice.disks.chance(0.5) {
                 continue;
             }
-            let reads = matches!(&op.kind, Kind::Core { call: EngineCall::Scan(_) | EngineCall::Read { .. }, .. });
+            let reads = matches!(
+                &op.kind,
+                Kind::Core { call: EngineCall::Scan(_) | EngineCall::Read { .. }, .. }
+            );
             if !reads {
                 self.take_effect(gate, op.kind);
             }
@@ -244,7 +250,10 @@ fn brief(call: &EngineCall) -> String {
         ),
         EngineCall::Read { collection, ids } => format!("read {collection} {ids:?}"),
         EngineCall::Apply { collection, writes } => {
-            let ids: Vec<_> = writes.iter().map(|write| (matches!(write, Write::Upsert(_)), id_of(write))).collect();
+            let ids: Vec<_> = writes
+                .iter()
+                .map(|write| (matches!(write, Write::Upsert(_)), id_of(write)))
+                .collect();
             format!("apply {collection} {ids:?}")
         }
     }

@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use sheaf_checkers::{Fact, Held, NodeId, PointAt};
-use sheaf_gate::{Answer, Effects, Event, FrameAnswer, Gate, GateRecord, Operation, Persist, Request, Token};
+use sheaf_gate::{
+    Answer, Effects, Event, FrameAnswer, Gate, GateRecord, Operation, Persist, Request, Token,
+};
 use sheaf_protocol::Load;
 use sheaf_types::{CollectionId, MapVersion, PointId, ShardId, StoreId};
 
@@ -134,7 +136,13 @@ impl World {
     fn load_of(&self, gate: u32) -> Load {
         let engine = &self.gates[gate as usize].engine;
         let points = engine.points();
-        Load { points, bytes: points * 32, disk_bytes: points * 64, unindexed_points: 0, request_p99_ms: 1 }
+        Load {
+            points,
+            bytes: points * 32,
+            disk_bytes: points * 64,
+            unindexed_points: 0,
+            request_p99_ms: 1,
+        }
     }
 
     pub fn gate_event(&mut self, gate: u32, event: Event) {
@@ -233,7 +241,10 @@ impl World {
             // The core answers a question that it wasn't asked, or in another way.
             (question, answer) => {
                 let known = question.is_some();
-                self.broken("I17 answers-fit", &format!("gate {gate}: {answer:?} for {token:?} (known: {known})"));
+                self.broken(
+                    "I17 answers-fit",
+                    &format!("gate {gate}: {answer:?} for {token:?} (known: {known})"),
+                );
             }
         }
     }
@@ -249,7 +260,9 @@ impl World {
             Some(found) => {
                 let points = points_at(collection, &request.work, &found);
                 let fact = match &request.work {
-                    Work::Upsert(_) | Work::Delete(_) => Fact::Acknowledged { node, shard, version, points },
+                    Work::Upsert(_) | Work::Delete(_) => {
+                        Fact::Acknowledged { node, shard, version, points }
+                    }
                     Work::Get(_) | Work::Gather => Fact::Served { node, shard, version, points },
                 };
                 self.fact(fact);
@@ -369,7 +382,9 @@ impl World {
 
 fn operation_of(work: &Work) -> Operation {
     match work {
-        Work::Upsert(points) => Operation::Write { ids: points.iter().map(|(id, _)| id.clone()).collect() },
+        Work::Upsert(points) => {
+            Operation::Write { ids: points.iter().map(|(id, _)| id.clone()).collect() }
+        }
         Work::Delete(ids) => Operation::Write { ids: ids.clone() },
         Work::Get(id) => Operation::Read { ids: vec![id.clone()] },
         Work::Gather => Operation::Gather,

@@ -130,7 +130,9 @@ impl Knobs {
     }
 
     fn draw_processes(&mut self, dice: &mut Dice) {
-        let every = |dice: &mut Dice, share: f64| dice.chance(share).then(|| dice.between(1_500, 8_000) * 1_000);
+        let every = |dice: &mut Dice, share: f64| {
+            dice.chance(share).then(|| dice.between(1_500, 8_000) * 1_000)
+        };
         self.crash_gate_every_us = every(dice, 0.45);
         self.crash_coordinator_every_us = every(dice, 0.35);
         self.crash_router_every_us = every(dice, 0.2);

@@ -63,7 +63,8 @@ fn options(arguments: &[String]) -> Result<Options, String> {
     let mut arguments = arguments.iter();
     while let Some(flag) = arguments.next() {
         let mut value = || arguments.next().ok_or(format!("{flag} needs a value"));
-        let number = |text: &String| text.parse::<u64>().map_err(|_| format!("{text} is not a number"));
+        let number =
+            |text: &String| text.parse::<u64>().map_err(|_| format!("{text} is not a number"));
         match flag.as_str() {
             "--seed" => {
                 let seed = number(value()?)?;
@@ -71,7 +72,8 @@ fn options(arguments: &[String]) -> Result<Options, String> {
             }
             "--seeds" => {
                 let text = value()?;
-                let (from, to) = text.split_once("..").ok_or(format!("{text} is not a range such as 0..100"))?;
+                let (from, to) =
+                    text.split_once("..").ok_or(format!("{text} is not a range such as 0..100"))?;
                 options.seeds = Some(number(&from.to_owned())?..number(&to.to_owned())?);
             }
             "--until" => options.until = Some(number(value()?)?),
@@ -84,7 +86,10 @@ fn options(arguments: &[String]) -> Result<Options, String> {
     Ok(options)
 }
 
-#[expect(clippy::disallowed_methods, reason = "how long the simulator took is told to people and decides nothing")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how long the simulator took is told to people and decides nothing"
+)]
 fn go(what: &What, options: &Options) -> bool {
     let seeds = options.seeds.clone().unwrap_or(0..100);
     let began = std::time::Instant::now();

@@ -77,7 +77,14 @@ fn delay(knobs: &Knobs, dice: &mut Dice) -> u64 {
 
 impl World {
     /// Sends a request; its answer, or word that there is none, comes within `timeout_us`.
-    pub fn call(&mut self, from: Proc, to: Proc, message: Message, purpose: Purpose, timeout_us: u64) -> CallId {
+    pub fn call(
+        &mut self,
+        from: Proc,
+        to: Proc,
+        message: Message,
+        purpose: Purpose,
+        timeout_us: u64,
+    ) -> CallId {
         self.network.next_call += 1;
         let call = CallId(self.network.next_call);
         let life = self.machines.get(&from).map_or(0, |machine| machine.life);
@@ -87,10 +94,13 @@ impl World {
             return call;
         }
         // Only what is safe to repeat is ever repeated by a network that speaks HTTP.
-        let repeatable = matches!(message, Message::Directive { .. } | Message::Frame(_) | Message::MapWanted { .. })
-            || matches!(&message, Message::Ask(ask) if ask.key.is_some());
+        let repeatable = matches!(
+            message,
+            Message::Directive { .. } | Message::Frame(_) | Message::MapWanted { .. }
+        ) || matches!(&message, Message::Ask(ask) if ask.key.is_some());
         if repeatable && self.dice.network.chance(self.knobs.duplicate) {
-            let late = if self.dice.network.chance(0.3) { self.dice.network.below(6_000_000) } else { 0 };
+            let late =
+                if self.dice.network.chance(0.3) { self.dice.network.below(6_000_000) } else { 0 };
             let at_us = self.now_us + self.travel(from, to) + late;
             self.stats.faults += 1;
             self.queue.plan(at_us, Happening::Arrive { call, to, message: message.clone() });

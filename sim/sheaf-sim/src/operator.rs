@@ -89,7 +89,8 @@ impl World {
         self.operator.built += 1;
         match self.operator.built {
             1 => {
-                let shards = (0..self.drawn.first_shards).map(|n| NewShard::at(&url_of(n))).collect();
+                let shards =
+                    (0..self.drawn.first_shards).map(|n| NewShard::at(&url_of(n))).collect();
                 self.ask(Ask::AddShards { shards }, true);
                 self.queue.plan(self.now_us + 20_000, Happening::Operate);
             }
@@ -110,7 +111,8 @@ impl World {
         let in_map = record.map.shards().iter();
         let next = record.transition.iter().flat_map(|running| running.next.shards());
         let retiring = record.retiring.iter().map(|retiring| &retiring.shard);
-        let used: BTreeSet<&str> = in_map.chain(next).chain(retiring).map(|shard| shard.primary_url.as_str()).collect();
+        let used: BTreeSet<&str> =
+            in_map.chain(next).chain(retiring).map(|shard| shard.primary_url.as_str()).collect();
         (0..self.drawn.gates).filter(|gate| !used.contains(url_of(*gate).as_str())).collect()
     }
 
@@ -164,7 +166,9 @@ impl World {
             87..89 => Some(Ask::Throttle { transition: running?, limits: CopyLimits::default() }),
             89..93 => Some(Ask::CreateCollection { config: config_of(TEMPORARY) }),
             93..97 => Some(Ask::DropCollection { name: TEMPORARY.to_owned() }),
-            97..98 => Some(Ask::Cancel { transition: TransitionId(1 + self.dice.operator.below(4)) }),
+            97..98 => {
+                Some(Ask::Cancel { transition: TransitionId(1 + self.dice.operator.below(4)) })
+            }
             // A node that is a shard already: refused.
             98..99 => {
                 let url = url_of(self.dice.operator.below(u64::from(self.drawn.gates)) as u32);
@@ -183,7 +187,8 @@ impl World {
                 self.ask(Ask::Resume { transition: running.id }, false);
             } else if running.options.promotion == Promotion::Awaited {
                 let joining = running.next.shards().iter().map(|shard| shard.id);
-                let joining = joining.filter(|id| self.store.record().map.shard(*id).is_none()).max();
+                let joining =
+                    joining.filter(|id| self.store.record().map.shard(*id).is_none()).max();
                 match joining {
                     Some(shard) => self.ask(Ask::Promote { shard }, false),
                     None => self.ask(Ask::Cancel { transition: running.id }, false),
@@ -200,8 +205,12 @@ impl World {
         let key = (must || self.dice.operator.chance(0.7)).then(|| format!("ask-{number}"));
         let expects = self.dice.operator.chance(0.05).then(|| self.store.record().map.version());
         let call = match &ask {
-            Ask::CreateCollection { config } => Some(Call::Create { collection: Arc::from(config.name.as_str()) }),
-            Ask::DropCollection { name } => Some(Call::Drop { collection: Arc::from(name.as_str()) }),
+            Ask::CreateCollection { config } => {
+                Some(Call::Create { collection: Arc::from(config.name.as_str()) })
+            }
+            Ask::DropCollection { name } => {
+                Some(Call::Drop { collection: Arc::from(name.as_str()) })
+            }
             _ => None,
         };
         let op = call.map(|call| {
@@ -229,14 +238,17 @@ impl World {
         let Purpose::Ask { number } = purpose else { return };
         let Some(pending) = self.operator.pending.get(&number) else { return };
         self.log(|| format!("operator {number}: {reply:?}"));
-        let repeatable = pending.message.key.is_some() && (pending.tries < TRIES_MAX || pending.must);
+        let repeatable =
+            pending.message.key.is_some() && (pending.tries < TRIES_MAX || pending.must);
         let answer = match &reply {
             Reply::Asked(Ok(_)) => Answer::Done,
             Reply::Asked(Err(refusal)) if !matches!(**refusal, AskRefusal::OutcomeUnknown) => {
                 // The first try may have been decided before the coordinator that would know was lost.
                 if pending.tries > 1 { Answer::Unknown } else { Answer::Refused }
             }
-            Reply::NotSent | Reply::NotReady if pending.tries == 1 && !repeatable => Answer::Refused,
+            Reply::NotSent | Reply::NotReady if pending.tries == 1 && !repeatable => {
+                Answer::Refused
+            }
             _ if repeatable => {
                 let at_us = self.now_us + 100_000 + self.dice.operator.below(200_000);
                 self.queue.plan(at_us, Happening::AskAgain { number });

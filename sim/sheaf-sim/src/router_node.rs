@@ -9,7 +9,10 @@ use sheaf_router::{Call, CallId as PartId, Effects, Event, Op, Operation, Outcom
 use sheaf_types::{MapVersion, PlacementKey, PointId};
 
 use crate::machine::Proc;
-use crate::wire::{CallId, ClientReply, ClientRequest, DataReply, DataRequest, Found, Message, Purpose, Reply, Work};
+use crate::wire::{
+    CallId, ClientReply, ClientRequest, DataReply, DataRequest, Found, Message, Purpose, Reply,
+    Work,
+};
 use crate::world::{Happening, World};
 
 /// Milliseconds that a map's long poll waits at the coordinator.
@@ -75,7 +78,13 @@ impl World {
         let after = Some(MapVersion(wanted.0.saturating_sub(1)));
         let message = Message::MapWanted { after, wait_ms: FETCH_MS / 2 };
         let to = self.some_coordinator();
-        self.call(Proc::Router(n), to, message, Purpose::RouterMap { keeper: false }, FETCH_MS * 1_000);
+        self.call(
+            Proc::Router(n),
+            to,
+            message,
+            Purpose::RouterMap { keeper: false },
+            FETCH_MS * 1_000,
+        );
     }
 
     pub fn router_request(&mut self, n: u32, call: CallId, message: Message) {
@@ -133,7 +142,8 @@ impl World {
         {
             running.wake_us = wake_us;
             if let Some(at_us) = wake_us {
-                let happening = Happening::OperationWake { router: n, life, operation: number, at_us };
+                let happening =
+                    Happening::OperationWake { router: n, life, operation: number, at_us };
                 self.queue.plan(at_us, happening);
             }
         }
@@ -243,7 +253,10 @@ impl World {
             }
             Verdict::Incomplete(incomplete) => {
                 self.log(|| format!("    router {n}: {incomplete:?}"));
-                ClientReply::Parts { applied: incomplete.applied, not_applied: incomplete.not_applied }
+                ClientReply::Parts {
+                    applied: incomplete.applied,
+                    not_applied: incomplete.not_applied,
+                }
             }
         };
         self.reply(Proc::Router(n), running.client_call, Reply::Client(reply));

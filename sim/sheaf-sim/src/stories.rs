@@ -102,7 +102,14 @@ pub fn named(name: &str) -> Option<Story> {
 
 /// What a story's cluster is like.
 pub fn knobs() -> Knobs {
-    Knobs { gates: 5, first_shards: 3, operator_us: None, safety_us: 6_000_000, think_us: 20_000, ..Knobs::calm() }
+    Knobs {
+        gates: 5,
+        first_shards: 3,
+        operator_us: None,
+        safety_us: 6_000_000,
+        think_us: 20_000,
+        ..Knobs::calm()
+    }
 }
 
 impl World {
@@ -165,7 +172,9 @@ fn ask_of(change: Change) -> Ask {
             Ask::Grow { shards: vec![NewShard::at(&url_of(3)), NewShard::at(&url_of(4))], options }
         }
         Change::Drain => Ask::Drain { shard: ShardId(2), options },
-        Change::Replace => Ask::Replace { shard: ShardId(2), with: NewShard::at(&url_of(3)), options },
+        Change::Replace => {
+            Ask::Replace { shard: ShardId(2), with: NewShard::at(&url_of(3)), options }
+        }
         Change::Reweight => {
             let weight = Weight::from_thousandths(3_000).unwrap_or(Weight::ONE);
             Ask::Reweight { shard: ShardId(2), weight, options }

@@ -49,7 +49,13 @@ pub fn run(what: &What, seed: u64, log: bool, until: Option<u64>) -> Outcome {
             let (at_us, event) = progress();
             let violation = Violation::new("assertion in a core", take_panic());
             let stats = Stats { seeds: 1, events: event, simulated_us: at_us, ..Stats::default() };
-            Outcome { name, seed, hash: 0, stats, failure: Some(Failure { violation, at_us, event }) }
+            Outcome {
+                name,
+                seed,
+                hash: 0,
+                stats,
+                failure: Some(Failure { violation, at_us, event }),
+            }
         }
     }
 }

@@ -51,7 +51,10 @@ pub struct Found {
 /// A gate's answer to a router.
 #[derive(Clone, Debug)]
 pub enum DataReply {
-    Done { version: MapVersion, found: Found },
+    Done {
+        version: MapVersion,
+        found: Found,
+    },
     Refused(Refusal),
     /// 504: it may or may not have been applied.
     Unknown,
@@ -62,7 +65,10 @@ pub enum DataReply {
 pub enum ClientReply {
     Done(Found),
     /// Item numbers that were applied, surely not applied; all others are unknown.
-    Parts { applied: Vec<u32>, not_applied: Vec<u32> },
+    Parts {
+        applied: Vec<u32>,
+        not_applied: Vec<u32>,
+    },
 }
 
 /// A request.

@@ -30,51 +30,111 @@ const EVENTS_MAX: u64 = 3_000_000;
 #[derive(Clone, Debug)]
 pub enum Happening {
     /// A request reaches a process.
-    Arrive { call: CallId, to: Proc, message: Message },
+    Arrive {
+        call: CallId,
+        to: Proc,
+        message: Message,
+    },
     /// The answer to a request reaches who sent it.
-    Answered { call: CallId, reply: Reply },
+    Answered {
+        call: CallId,
+        reply: Reply,
+    },
     /// The caller's patience with a request ends.
-    Overdue { call: CallId },
+    Overdue {
+        call: CallId,
+    },
     /// A gate notices that who asked is gone.
-    HungUp { gate: u32, life: u32, call: CallId },
+    HungUp {
+        gate: u32,
+        life: u32,
+        call: CallId,
+    },
     /// A core wants to be called.
-    Wake { proc: Proc, life: u32 },
+    Wake {
+        proc: Proc,
+        life: u32,
+    },
     /// A process starts.
-    Boot { proc: Proc, life: u32 },
+    Boot {
+        proc: Proc,
+        life: u32,
+    },
     /// A step of an engine call.
-    Engine { gate: u32, life: u32, op: u64, applied: bool },
+    Engine {
+        gate: u32,
+        life: u32,
+        op: u64,
+        applied: bool,
+    },
     /// A write of unknown outcome is applied after all.
-    EngineLate { gate: u32, point: PointAt },
+    EngineLate {
+        gate: u32,
+        point: PointAt,
+    },
     /// A gate's record is on its disk.
-    Fsync { gate: u32, life: u32 },
+    Fsync {
+        gate: u32,
+        life: u32,
+    },
     /// A coordinator's store call takes effect, or its answer arrives.
-    Store { coordinator: u32, life: u32, applied: bool },
+    Store {
+        coordinator: u32,
+        life: u32,
+        applied: bool,
+    },
     /// A store write of unknown outcome takes effect after all.
-    StoreLate { number: u64 },
+    StoreLate {
+        number: u64,
+    },
     /// A long poll for a map is over.
-    MapPollOver { coordinator: u32, life: u32, call: CallId },
+    MapPollOver {
+        coordinator: u32,
+        life: u32,
+        call: CallId,
+    },
     /// An operation at a router wants to be called.
-    OperationWake { router: u32, life: u32, operation: u64, at_us: u64 },
+    OperationWake {
+        router: u32,
+        life: u32,
+        operation: u64,
+        at_us: u64,
+    },
     /// A router asks for maps again.
-    KeepMap { router: u32, life: u32 },
+    KeepMap {
+        router: u32,
+        life: u32,
+    },
     /// A client does its next call.
-    Think { client: u32 },
+    Think {
+        client: u32,
+    },
     /// The operator does something.
     Operate,
     /// An operator's call is tried again.
-    AskAgain { number: u64 },
+    AskAgain {
+        number: u64,
+    },
     Fault(Fault),
     /// A process that was singled out crashes.
-    Doom { proc: Proc },
+    Doom {
+        proc: Proc,
+    },
     /// A fault ends.
-    Uncut { number: u64 },
-    SpeedUp { proc: Proc },
+    Uncut {
+        number: u64,
+    },
+    SpeedUp {
+        proc: Proc,
+    },
     /// The safety phase ends.
     Heal,
     /// Whether all is quiet is looked at.
     LookAround,
     /// A story's step.
-    Story { step: usize },
+    Story {
+        step: usize,
+    },
 }
 
 /// How far a run is.
@@ -222,9 +282,13 @@ impl World {
     fn subject(&self, happening: &Happening) -> Option<Proc> {
         match happening {
             Happening::Arrive { to, .. } => Some(*to),
-            Happening::Answered { call, .. } | Happening::Overdue { call } => self.network.caller(*call),
+            Happening::Answered { call, .. } | Happening::Overdue { call } => {
+                self.network.caller(*call)
+            }
             Happening::Wake { proc, .. } | Happening::Boot { proc, .. } => Some(*proc),
-            Happening::HungUp { gate, .. } | Happening::Fsync { gate, .. } => Some(Proc::Gate(*gate)),
+            Happening::HungUp { gate, .. } | Happening::Fsync { gate, .. } => {
+                Some(Proc::Gate(*gate))
+            }
             // An engine may be another process: it goes on while its gate is frozen.
             Happening::Engine { gate, applied, .. } => applied.then_some(Proc::Gate(*gate)),
             Happening::Store { coordinator, applied, .. } => {
@@ -354,7 +418,15 @@ impl World {
             return;
         }
         self.stats.facts += 1;
-        if self.trace.log && matches!(fact, Fact::Acknowledged { .. } | Fact::Served { .. } | Fact::Applied { .. } | Fact::Returned { .. }) {
+        if self.trace.log
+            && matches!(
+                fact,
+                Fact::Acknowledged { .. }
+                    | Fact::Served { .. }
+                    | Fact::Applied { .. }
+                    | Fact::Returned { .. }
+            )
+        {
             self.log(|| format!("    {fact:?}"));
         }
         if let Err(violation) = self.panel.tell(self.now_us, self.event, &fact) {
@@ -385,13 +457,19 @@ impl World {
             Happening::HungUp { gate, call, .. } => (4, call.0, u64::from(*gate)),
             Happening::Wake { proc, life } => (5, proc.code(), u64::from(*life)),
             Happening::Boot { proc, life } => (6, proc.code(), u64::from(*life)),
-            Happening::Engine { gate, op, applied, .. } => (7 + u64::from(*applied), *op, u64::from(*gate)),
+            Happening::Engine { gate, op, applied, .. } => {
+                (7 + u64::from(*applied), *op, u64::from(*gate))
+            }
             Happening::EngineLate { gate, .. } => (9, u64::from(*gate), 0),
             Happening::Fsync { gate, .. } => (10, u64::from(*gate), 0),
-            Happening::Store { coordinator, applied, .. } => (11, u64::from(*coordinator), u64::from(*applied)),
+            Happening::Store { coordinator, applied, .. } => {
+                (11, u64::from(*coordinator), u64::from(*applied))
+            }
             Happening::StoreLate { number } => (12, *number, 0),
             Happening::MapPollOver { call, .. } => (13, call.0, 0),
-            Happening::OperationWake { router, operation, .. } => (14, u64::from(*router), *operation),
+            Happening::OperationWake { router, operation, .. } => {
+                (14, u64::from(*router), *operation)
+            }
             Happening::KeepMap { router, .. } => (15, u64::from(*router), 0),
             Happening::Think { client } => (16, u64::from(*client), 0),
             Happening::Operate => (17, 0, 0),

@@ -7,7 +7,9 @@ use crate::cluster::{Client, Cluster, Trouble, ids, map_of, words};
 #[tokio::test(start_paused = true)]
 async fn a_collection_can_be_used_as_soon_as_it_is_created() {
     let client = Client::new(Cluster::of(3)).await;
-    let answer = client.post("/v1/collections", &json!({ "name": "films", "dim": 2, "metric": "dot" })).await;
+    let answer = client
+        .post("/v1/collections", &json!({ "name": "films", "dim": 2, "metric": "dot" }))
+        .await;
     assert_eq!(answer.status, 201);
     let collection = answer.json();
     assert_eq!(collection["metric"], "dot");

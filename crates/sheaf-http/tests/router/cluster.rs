@@ -168,9 +168,12 @@ impl Cluster {
             };
         }
         let body: Value = serde_json::from_slice(request.body()).unwrap();
-        let named = body["points"].as_array().map(|points| points.iter().map(|p| &p["id"]).collect());
-        let named: Vec<&Value> = named.or_else(|| Some(body["ids"].as_array()?.iter().collect())).unwrap_or_default();
-        let foreign = |id: &&Value| map.owner(PlacementKey::of(id.as_str().unwrap())) != Some(ShardId(me));
+        let named =
+            body["points"].as_array().map(|points| points.iter().map(|p| &p["id"]).collect());
+        let named: Vec<&Value> =
+            named.or_else(|| Some(body["ids"].as_array()?.iter().collect())).unwrap_or_default();
+        let foreign =
+            |id: &&Value| map.owner(PlacementKey::of(id.as_str().unwrap())) != Some(ShardId(me));
         if named.iter().any(foreign) {
             return refuse("moved");
         }
@@ -192,7 +195,8 @@ fn serve(
     version: u64,
 ) -> Response<Bytes> {
     let key = |id: &Value| (name.to_owned(), id.as_str().unwrap().to_owned());
-    let all = || mine.iter().filter(|((collection, _), _)| collection == name).map(|(_, p)| p.clone());
+    let all =
+        || mine.iter().filter(|((collection, _), _)| collection == name).map(|(_, p)| p.clone());
     let value = match (method.as_str(), call) {
         ("POST", "points" | "points:bulk") => {
             let points = body["points"].as_array().unwrap();
@@ -217,7 +221,9 @@ fn serve(
                     (score, json!({ "id": p["id"], "score": score, "payload": p["payload"] }))
                 })
                 .collect();
-            hits.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1["id"].as_str().cmp(&b.1["id"].as_str())));
+            hits.sort_by(|a, b| {
+                a.0.total_cmp(&b.0).then(a.1["id"].as_str().cmp(&b.1["id"].as_str()))
+            });
             hits.truncate(body["k"].as_u64().unwrap_or(10) as usize);
             json!({ "matches": hits.into_iter().map(|hit| hit.1).collect::<Vec<_>>() })
         }
@@ -244,7 +250,8 @@ impl Transport for Cluster {
                     if polls {
                         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
                     }
-                    let full = |body| Full::new(body).map_err(|never| match never {}).boxed_unsync();
+                    let full =
+                        |body| Full::new(body).map_err(|never| match never {}).boxed_unsync();
                     Ok(answer.map(full))
                 }
                 Err(Some(_)) => {
@@ -310,7 +317,8 @@ impl Client {
         let (host, keeper) = RouterHost::new(clock, source, KeeperOptions::default(), 7);
         tokio::spawn(keeper);
         let accepted = keys.iter().copied();
-        let keys = if keys.is_empty() { Keys::open() } else { Keys::closed(accepted, None).unwrap() };
+        let keys =
+            if keys.is_empty() { Keys::open() } else { Keys::closed(accepted, None).unwrap() };
         let peer_key = Some("peer".to_owned());
         let parts = RouterParts { host, transport, coordinators, keys, peer_key };
         Self { router: router(parts).unwrap(), cluster, key: None, timeout_ms: None, clock }
@@ -340,7 +348,8 @@ impl Client {
 
     /// Upserts points with these ids; the vector of the n-th begins with n.
     pub async fn upsert(&self, ids: impl IntoIterator<Item = String>) -> Answered {
-        let point = |(n, id): (usize, String)| json!({ "id": id, "vector": [n, 0], "payload": { "n": n } });
+        let point =
+            |(n, id): (usize, String)| json!({ "id": id, "vector": [n, 0], "payload": { "n": n } });
         let points: Vec<Value> = ids.into_iter().enumerate().map(point).collect();
         self.post("/v1/collections/words/points", &json!({ "points": points })).await
     }

@@ -20,7 +20,10 @@ async fn a_write_that_is_refused_until_the_deadline_is_503_and_says_how_much_was
     let begun = client.clock.now();
     let answer = client.upsert(ids(60)).await;
     assert_eq!(client.clock.now().ms_since(begun), 400);
-    assert_eq!((answer.status.as_u16(), &answer.headers["retry-after"]), (503, &"1".parse().unwrap()));
+    assert_eq!(
+        (answer.status.as_u16(), &answer.headers["retry-after"]),
+        (503, &"1".parse().unwrap())
+    );
     let problem = answer.json();
     assert!(answer.detail().contains("the disk is full"), "{problem}");
     let counts = ["applied", "not_applied", "unknown"].map(|name| problem[name].as_u64().unwrap());
@@ -48,7 +51,10 @@ async fn a_write_without_an_answer_is_504_and_was_sent_once() {
     let answer = client.upsert(ids(60)).await;
     assert_eq!(answer.status, 504);
     let problem = answer.json();
-    assert!(problem["unknown"].as_u64() > Some(0) && problem["applied"].as_u64() > Some(0), "{problem}");
+    assert!(
+        problem["unknown"].as_u64() > Some(0) && problem["applied"].as_u64() > Some(0),
+        "{problem}"
+    );
     let sent = client.cluster.seen();
     assert_eq!(sent.iter().filter(|seen| seen.0 == 1).count(), 1);
 }
@@ -77,11 +83,15 @@ async fn a_search_with_a_silent_shard_is_504_and_no_part_of_an_answer() {
 #[tokio::test(start_paused = true)]
 async fn a_shards_final_error_is_handed_on_with_what_was_applied_besides() {
     let client = Client::new(Cluster::of(3)).await;
-    let wrong = json!({ "status": 400, "title": "Bad Request", "detail": "the vector has 3 numbers" });
+    let wrong =
+        json!({ "status": 400, "title": "Bad Request", "detail": "the vector has 3 numbers" });
     client.cluster.trouble(2, Trouble::Says(400, wrong.clone()));
     let answer = client.upsert(ids(60)).await;
     assert_eq!(answer.status, 400);
-    assert!(answer.detail().contains("the vector has 3 numbers") && answer.detail().contains("of the 60 points"));
+    assert!(
+        answer.detail().contains("the vector has 3 numbers")
+            && answer.detail().contains("of the 60 points")
+    );
     assert!(answer.json()["applied"].as_u64() > Some(0));
     client.cluster.trouble(1, Trouble::Says(400, wrong.clone()));
     client.cluster.trouble(3, Trouble::Says(400, wrong.clone()));

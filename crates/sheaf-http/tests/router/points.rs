@@ -23,7 +23,10 @@ async fn a_batch_is_split_by_owner_and_every_point_is_read_back() {
 async fn points_reach_their_shard_byte_for_byte() {
     let client = Client::new(Cluster::of(2)).await;
     let point = |id: &str| format!("{{ \"vector\" :[1.10, 2e0],\t\"id\": \"{id}\" }}");
-    let body = format!("{{\"points\": [{}]}}", [point("a"), point("b"), point("c"), point("d")].join(" ,\n"));
+    let body = format!(
+        "{{\"points\": [{}]}}",
+        [point("a"), point("b"), point("c"), point("d")].join(" ,\n")
+    );
     assert_eq!(client.ask("POST", "/v1/collections/words/points", body).await.status, 200);
     let sent: Vec<String> =
         client.cluster.seen().iter().map(|s| String::from_utf8(s.2.to_vec()).unwrap()).collect();
@@ -39,7 +42,10 @@ async fn a_batch_of_one_owner_is_handed_on_as_it_came() {
     let body = "{ \"points\" : [ {\"id\":\"a\",\"vector\":[1,2]} ] }\n";
     client.ask("POST", "/v1/collections/words/points:bulk", body).await;
     let seen = client.cluster.seen();
-    assert_eq!((seen[0].1.as_str(), &seen[0].2[..]), ("POST /v1/collections/words/points:bulk", body.as_bytes()));
+    assert_eq!(
+        (seen[0].1.as_str(), &seen[0].2[..]),
+        ("POST /v1/collections/words/points:bulk", body.as_bytes())
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -60,7 +66,10 @@ async fn ids_of_any_kind_find_their_way_through_paths() {
 async fn an_absent_point_is_404_in_the_shards_words() {
     let client = Client::new(Cluster::of(3)).await;
     let answer = client.get("/v1/collections/words/points/none").await;
-    assert_eq!((answer.status.as_u16(), answer.json()), (404, json!({ "detail": "no such point" })));
+    assert_eq!(
+        (answer.status.as_u16(), answer.json()),
+        (404, json!({ "detail": "no such point" }))
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -63,7 +63,8 @@ async fn a_point_that_two_shards_show_is_an_error_and_never_two_hits() {
     client.upsert(ids(4)).await;
     {
         let mut state = client.cluster.state();
-        let all: Vec<_> = state.points.values().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
+        let all: Vec<_> =
+            state.points.values().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
         for mine in state.points.values_mut() {
             mine.extend(all.iter().cloned());
         }

@@ -134,11 +134,15 @@ impl Keeper {
         let mine = self.options.cluster_id.get_or_insert_with(|| map.cluster_id().clone());
         if map.cluster_id() != mine {
             let theirs = map.cluster_id();
-            return Err(format!("a coordinator belongs to cluster {theirs}, this router to {mine}"));
+            return Err(format!(
+                "a coordinator belongs to cluster {theirs}, this router to {mine}"
+            ));
         }
         let (known, answered) = (self.version(), map.version());
         if answered < known {
-            return Err(format!("a coordinator has map {answered}, this router has {known} already"));
+            return Err(format!(
+                "a coordinator has map {answered}, this router has {known} already"
+            ));
         }
         if answered > known {
             info!(version = answered.0, shards = map.shards().len(), "adopted a map");

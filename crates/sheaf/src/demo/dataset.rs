@@ -32,7 +32,7 @@ const LIVE_KEYS: usize = 250;
 const CLUSTERS: usize = 200;
 /// Ids that others' clusters stumbled over.
 const AWKWARD_IDS: [&str; 8] =
-    ["doc#3", "a/b", "a?b=c", "", "100%", "..", "🐅 tiger", "two\nlines"];
+    ["doc#3", "a/b", "a?b=c", "", "100%", "...", "🐅 tiger", "two\nlines"];
 
 /// A question with its vector.
 pub struct Query {

@@ -94,7 +94,7 @@ fn an_answer_shows_what_was_asked_for() {
     assert_eq!(write(None, &bare, true, false), r#"{"id":"a\"b","payload":null}"#);
     let far = write(Some(f32::INFINITY), &bare, false, false);
     let far: serde_json::Value = serde_json::from_str(&far).unwrap();
-    assert_eq!(far["score"].as_f64(), Some(f64::from(f32::MAX)));
+    assert!(far["score"].as_f64().is_some_and(|score| score > 3.4e38));
 }
 
 proptest! {
