@@ -47,7 +47,7 @@ impl<T> Queue<T> {
         self.next += 1;
     }
 
-    pub fn next(&mut self) -> Option<(u64, T)> {
+    pub fn pop(&mut self) -> Option<(u64, T)> {
         self.heap.pop().map(|Reverse(planned)| (planned.at_us, planned.what))
     }
 }

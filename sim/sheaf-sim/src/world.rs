@@ -255,7 +255,7 @@ impl World {
     /// Runs until the end, a violation, or the event `until`.
     pub fn run(&mut self, until: Option<u64>) {
         while self.violation.is_none() && self.stage != Stage::Over {
-            let Some((at_us, happening)) = self.queue.next() else { break };
+            let Some((at_us, happening)) = self.queue.pop() else { break };
             self.now_us = at_us;
             self.event += 1;
             crate::report::note_progress(self.now_us, self.event);

@@ -48,7 +48,7 @@ impl HttpGates {
             call(&*self.transport, Method::POST, &url, authorization, body, limits).await?;
         match answer.status() {
             StatusCode::OK | StatusCode::CONFLICT => Ok(match read(&answer)? {
-                DirectiveReply::Report(report) => PollAnswer::Report(Box::new(report)),
+                DirectiveReply::Report(report) => PollAnswer::Report(report),
                 DirectiveReply::Refusal(refusal) => PollAnswer::Refused(refusal),
             }),
             _ => Err(unexpected(&answer)),

@@ -63,7 +63,7 @@ async fn directive(
     let seen = Seen { incarnation: Incarnation(poll.seen_incarnation), seq: poll.seen_seq };
     let deadline = api.host.clock().now().plus_ms(poll.wait_ms.min(LONG_POLL_MS_MAX));
     Ok(match api.host.direct(directive, seen, deadline).await.map_err(stopping)? {
-        Ok(report) => Json(DirectiveReply::Report(report)).into_response(),
+        Ok(report) => Json(DirectiveReply::Report(Box::new(report))).into_response(),
         Err(refusal) => {
             (StatusCode::CONFLICT, Json(DirectiveReply::Refusal(refusal))).into_response()
         }

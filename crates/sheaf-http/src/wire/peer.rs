@@ -10,7 +10,7 @@ use sheaf_types::{Digest, MapVersion, PointId};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DirectiveReply {
-    Report(GateReport),
+    Report(Box<GateReport>),
     Refusal(DirectiveRefusal),
 }
 

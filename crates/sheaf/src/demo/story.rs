@@ -327,11 +327,7 @@ impl<'a> Story<'a> {
 
     async fn change(&self, method: Method, path: &str, body: &Value) -> anyhow::Result<Value> {
         let change = Change::once(entropy::name(), None);
-        Ok(self
-            .coordinator
-            .change(method, path, Some(body), &change)
-            .await
-            .context(path.to_owned())?)
+        self.coordinator.change(method, path, Some(body), &change).await.context(path.to_owned())
     }
 
     /// Creates the collection and loads the first points.
