@@ -67,8 +67,11 @@ const LAYERS: [(&str, &[&str]); 16] = [
             "sheaf-types",
             "sheaf-map",
             "sheaf-protocol",
+            // The words of its questions and answers; a gate's are in sheaf-protocol.
+            "sheaf-coordinator",
             "sheaf-router",
             "sheaf-engines",
+            "sheaf-stores",
             "sheaf-transport",
             "sheaf-runtime",
         ],
