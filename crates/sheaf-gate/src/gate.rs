@@ -308,6 +308,10 @@ impl Gate {
     /// Follows a directive, or adopts a map, once the engine has its collections.
     fn follow_what_waits(&mut self, fx: &mut Effects) {
         if let Some(directive) = self.control.directive.take() {
+            if !self.belongs(&directive) {
+                self.control.directive = Some(directive);
+                return;
+            }
             let mut ctx = Context { now: self.now, effects: fx, jobs: &mut self.jobs };
             self.catalogue.create_missing(&directive.map, &mut ctx);
             let known = self.ledger.decided().map.as_ref().map(|map| map.version());
@@ -330,6 +334,16 @@ impl Gate {
                 self.control.map = Some(map);
             }
         }
+    }
+
+    /// Whether the record says, durably, whose node this is. Were collections made before that, a crash would leave
+    /// a node with collections that are nobody's, which no cluster takes.
+    fn belongs(&mut self, directive: &Directive) -> bool {
+        if self.ledger.decided().cluster_id.is_none() {
+            let cluster_id = directive.cluster_id.clone();
+            self.ledger.decide(|record| record.cluster_id = Some(cluster_id));
+        }
+        self.ledger.durable().cluster_id.is_some()
     }
 
     fn follow(&mut self, directive: &Directive) {
