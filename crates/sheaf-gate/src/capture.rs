@@ -224,17 +224,37 @@ impl DirtyList {
         self.dirty_bytes -= ahead.iter().map(bytes_of).sum::<usize>();
     }
 
-    /// Takes out up to `points_max` ids of one collection, to be read now.
-    pub fn take(&mut self, points_max: usize) -> Option<(CollectionId, Vec<PointId>)> {
+    /// Takes out up to `points_max` ids of one collection that a pass has read already, to be read again now. Those ahead of
+    /// it stay dirty: a comparison leaves them out, so a writer can't make every pass find a difference.
+    pub fn take_behind(
+        &mut self,
+        cursor: &Position,
+        points_max: usize,
+    ) -> Option<(CollectionId, Vec<PointId>)> {
         let collection = self.dirty.first()?.0;
         let mut ids = Vec::new();
-        while ids.len() < points_max && self.dirty.first().is_some_and(|key| key.0 == collection) {
+        while ids.len() < points_max {
+            let first = self.dirty.first();
+            if !first.is_some_and(|key| key.0 == collection && is_behind(key, cursor)) {
+                break;
+            }
             if let Some(key) = self.dirty.pop_first() {
                 self.dirty_bytes -= bytes_of(&key);
                 ids.push(key.1);
             }
         }
-        Some((collection, ids))
+        (!ids.is_empty()).then_some((collection, ids))
+    }
+}
+
+fn is_behind(key: &Key, cursor: &Position) -> bool {
+    match cursor {
+        Position::Start => false,
+        Position::At { collection, through: Through::CollectionEnd } => key.0 <= *collection,
+        Position::At { collection, through: Through::Id(id) } => {
+            (key.0, &key.1) <= (*collection, id)
+        }
+        Position::End => true,
     }
 }
 

@@ -235,3 +235,23 @@ fn a_recipient_that_is_asked_before_it_heard_the_commit_fetches_the_map_and_serv
     assert!(world.delivered(2, token));
     assert_eq!(world.report(2).map_version, Some(next.version()));
 }
+
+#[test]
+fn a_copy_converges_though_writes_never_pause() {
+    let (mut world, current, next) = grow();
+    copy(&mut world, &current, &next);
+    world.restart(1); // From here on ranges are compared.
+    world.write(1, moving(&next)[0], Some(99));
+    world.direct(&[1, 2], &current, Some(order(Stage::Copy, 0, &next)));
+    let mut rounds = 0;
+    for value in 100..200 {
+        let id = moving(&next)[value as usize % moving(&next).len()];
+        world.write(1, id, Some(value));
+        world.pass(10);
+        if world.report(1).outgoing[0].state == CopyState::Converged {
+            break;
+        }
+        rounds += 1;
+    }
+    assert!(rounds < 20, "not converged after {rounds} writes, one in every pass");
+}

@@ -216,8 +216,12 @@ impl Stream {
             self.drained_last = false; // The pass gets its turn, however many writes come.
             return false;
         }
-        list.forget_ahead_of(&pass.cursor);
-        let Some((collection, ids)) = list.take(DRAIN_POINTS_MAX) else { return false };
+        if pass.mode == Mode::Send {
+            list.forget_ahead_of(&pass.cursor); // They will be read and sent whole.
+        }
+        let Some((collection, ids)) = list.take_behind(&pass.cursor, DRAIN_POINTS_MAX) else {
+            return false;
+        };
         self.drained_last = true;
         self.read(
             Reading::Drain { collection, ids: ids.clone() },

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use sheaf_protocol::{Content, Delta, Position, Range, Through};
+use sheaf_types::limits::COPY_FRAME_BYTES_MAX;
 use sheaf_types::{CollectionId, Digest, PointId, StoredPoint, Time};
 
 use super::{Reading, Stream};
@@ -129,6 +130,11 @@ impl Stream {
         let range = Range { collection, after, through: page.looked_through.clone() };
         pass.cursor = Position::end_of(&range);
         let except: BTreeSet<PointId> = capture.unsettled_in(self.mv.recipient, &range);
+        if except.iter().map(|id| id.as_str().len()).sum::<usize>() > COPY_FRAME_BYTES_MAX {
+            pass.repaired_ranges += 1; // Too many to leave out in one frame: the range is sent whole, and compared later.
+            pass.repairs.push_back(range);
+            return;
+        }
         let settled = page.points.iter().filter(|scanned| !except.contains(&scanned.id));
         let digest = Digest::of(settled.map(|scanned| &scanned.hash));
         let content = Content::Check { range, digest, except: except.into_iter().collect() };
