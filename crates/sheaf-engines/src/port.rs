@@ -180,7 +180,8 @@ pub enum EngineError {
     /// The engine can't do it now (disk full, restarting). Nothing was applied; asking again later may work.
     #[error("{0}")]
     Unavailable(String),
-    /// The answer was lost: the writes may or may not have been applied.
+    /// The writes may or may not have been applied. An adapter says so only once that is settled: no read that succeeds after this
+    /// answer sees them applied later (ADR 0003). Until then it doesn't answer.
     #[error("the outcome is unknown: {0}")]
     Unknown(String),
     /// The stored data is damaged: names the file and what to do.

@@ -82,11 +82,7 @@ impl Capture {
             assert!(list.is_some(), "I7 capture-gapless: no list for {recipient}");
             if let Some(list) = list {
                 match outcome {
-                    Outcome::Done => list.mark(key),
-                    Outcome::Unknown => {
-                        list.mark_uncertain(key.clone());
-                        list.mark(key);
-                    }
+                    Outcome::Done | Outcome::Unknown => list.mark(key),
                     Outcome::Failed => {}
                 }
             }
@@ -108,8 +104,7 @@ impl Capture {
         let bounds = bounds_of(range);
         let in_flight = self.in_flight.range(bounds.clone()).map(|(key, _)| key);
         list.dirty
-            .range(bounds.clone())
-            .chain(list.uncertain.range(bounds))
+            .range(bounds)
             .chain(in_flight.filter(|key| self.recipient_of(&key.1) == Some(recipient)))
             .map(|key| key.1.clone())
             .collect()
@@ -143,13 +138,8 @@ fn first_key(collection: CollectionId) -> Key {
 pub(crate) struct DirtyList {
     dirty: BTreeSet<Key>,
     dirty_bytes: usize,
-    /// Writes of unknown outcome: read again under each fence, when no reader can see them any more.
-    uncertain: BTreeSet<Key>,
-    uncertain_bytes: usize,
     /// The dirty set was dropped because it was full: everything must be compared again.
     overflowed: bool,
-    /// So was the uncertain set: everything must be compared again under the fence.
-    uncertain_overflowed: bool,
 }
 
 impl DirtyList {
@@ -172,36 +162,15 @@ impl DirtyList {
             self.overflowed = true;
         }
         assert!(
-            self.dirty_bytes <= DIRTY_BYTES_MAX && self.uncertain_bytes <= DIRTY_BYTES_MAX,
-            "I14 queues-bounded: {} dirty and {} uncertain bytes",
-            self.dirty_bytes,
-            self.uncertain_bytes
+            self.dirty_bytes <= DIRTY_BYTES_MAX,
+            "I14 queues-bounded: {} dirty bytes",
+            self.dirty_bytes
         );
-    }
-
-    fn mark_uncertain(&mut self, key: Key) {
-        let bytes = bytes_of(&key);
-        if self.uncertain.insert(key) {
-            self.uncertain_bytes += bytes;
-        }
-        if self.uncertain_bytes > DIRTY_BYTES_MAX {
-            self.uncertain.clear();
-            self.uncertain_bytes = 0;
-            self.uncertain_overflowed = true;
-        }
     }
 
     /// Whether the set was dropped since this was last asked.
     pub fn take_overflow(&mut self) -> bool {
         std::mem::take(&mut self.overflowed)
-    }
-
-    /// Under the fence: everything of unknown outcome is to be read again. Returns whether that is everything there is.
-    pub fn recall_uncertain(&mut self) -> bool {
-        for key in self.uncertain.clone() {
-            self.mark(key);
-        }
-        self.uncertain_overflowed
     }
 
     /// Forgets ids that a pass has yet to read.

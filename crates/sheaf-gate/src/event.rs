@@ -84,7 +84,7 @@ pub enum Outcome {
     Done,
     /// Surely nothing was applied.
     Failed,
-    /// It may have been applied, now or later.
+    /// It may have been applied. That is settled: it changes nothing after this (ADR 0003).
     Unknown,
 }
 

@@ -32,6 +32,9 @@ enum Answered {
     Request(Outcome, Found),
 }
 
+/// Microseconds for which a write of unknown outcome may stay unsettled.
+const LATE_US_MAX: u64 = 3_000_000;
+
 impl World {
     pub fn begin_core_call(&mut self, gate: u32, job: JobId, call: EngineCall) {
         self.log(|| format!("    engine of gate {gate}: {job:?} {}", brief(&call)));
@@ -76,13 +79,26 @@ impl World {
                 return;
             };
             let answer = self.take_effect(gate, kind);
+            let unclear = matches!(answer, Answered::Request(Outcome::Unknown, _));
             if let Some(op) = self.gates[gate as usize].ops.get_mut(&op) {
                 op.answer = Some(answer);
             }
-            self.plan_engine(gate, life, op, true);
+            if unclear {
+                let at_us = self.now_us + self.dice.disks.below(LATE_US_MAX);
+                self.queue.plan(at_us, Happening::Engine { gate, life, op, applied: true });
+            } else {
+                self.plan_engine(gate, life, op, true);
+            }
             return;
         }
         let Some(op) = self.gates[gate as usize].ops.remove(&op) else { return };
+        if let (Kind::Request { request, collection, .. }, Some(Answered::Request(outcome, _))) =
+            (&op.kind, &op.answer)
+            && *outcome == Outcome::Unknown
+        {
+            // The adapter's barrier: it answers once nothing can follow (ADR 0003).
+            self.barrier(gate, *collection, &writes_of(*collection, request));
+        }
         match (op.kind, op.answer) {
             (Kind::Core { job, .. }, Some(Answered::Core(reply))) => {
                 self.gate_event(gate, Event::EngineAnswered { job, reply });
@@ -146,7 +162,7 @@ impl World {
             Scope::All => true,
             Scope::Owned { map, me } => map.owner(id.placement_key()) == Some(*me),
         };
-        let writes: Vec<Write> = match &request.work {
+        match &request.work {
             Work::Get(id) => {
                 let engine = &self.gates[gate as usize].engine;
                 let stamp = engine.get(collection, id).filter(|_| accepts(id));
@@ -157,14 +173,9 @@ impl World {
                 let points = self.gates[gate as usize].engine.gather(collection, accepts);
                 return Answered::Request(Outcome::Done, Found { points });
             }
-            Work::Upsert(points) => points
-                .iter()
-                .map(|(id, stamp)| {
-                    Write::Upsert(StoredPoint::new(collection, id.clone(), body_of(*stamp)))
-                })
-                .collect(),
-            Work::Delete(ids) => ids.iter().cloned().map(Write::Delete).collect(),
-        };
+            Work::Upsert(_) | Work::Delete(_) => {}
+        }
+        let writes = writes_of(collection, request);
         self.barrier(gate, collection, &writes);
         if !unknown {
             let (changes, _) = self.gates[gate as usize].engine.apply(collection, writes);
@@ -181,7 +192,7 @@ impl World {
             if self.dice.disks.chance(self.knobs.engine_late) {
                 let point = PointAt { collection, id: id_of(&write).clone() };
                 self.gates[gate as usize].engine.delay(collection, vec![write]);
-                let at_us = self.now_us + self.dice.disks.below(3_000_000);
+                let at_us = self.now_us + self.dice.disks.below(LATE_US_MAX);
                 self.queue.plan(at_us, Happening::EngineLate { gate, point });
             } else if self.dice.disks.chance(0.5) {
                 let (changes, _) = self.gates[gate as usize].engine.apply(collection, vec![write]);
@@ -236,6 +247,20 @@ impl World {
             self.trace.fold(&[u64::from(gate), before.unwrap_or(0), after.unwrap_or(0)]);
             self.fact(Fact::Applied { node: NodeId(gate), shard, by, point, before, after });
         }
+    }
+}
+
+/// What a request writes; nothing, if it reads.
+fn writes_of(collection: CollectionId, request: &DataRequest) -> Vec<Write> {
+    match &request.work {
+        Work::Get(_) | Work::Gather => Vec::new(),
+        Work::Upsert(points) => points
+            .iter()
+            .map(|(id, stamp)| {
+                Write::Upsert(StoredPoint::new(collection, id.clone(), body_of(*stamp)))
+            })
+            .collect(),
+        Work::Delete(ids) => ids.iter().cloned().map(Write::Delete).collect(),
     }
 }
 

@@ -50,8 +50,6 @@ pub(super) struct Stream {
     /// The last pass found both sides equal.
     verified: bool,
     drained_last: bool,
-    /// Under which attempt the ids of unknown outcome were read again.
-    recalled: Option<Attempt>,
     seal: Option<Seal>,
     retry_at: Time,
     retry_ms: u64,
@@ -106,7 +104,6 @@ impl Stream {
             sums: Digest::default(),
             verified: false,
             drained_last: false,
-            recalled: None,
             seal: None,
             retry_at: Time(0),
             retry_ms: RETRY_MS_MIN,
@@ -157,7 +154,7 @@ impl Stream {
             self.open(hands, ground, ctx);
             return;
         }
-        self.look_for_overflow(hands, ground);
+        self.look_for_overflow(hands);
         if self.pass.as_ref().is_some_and(|pass| pass.mode == Mode::Unknown) {
             self.begin_pass_once(ground, ctx);
             return;
@@ -188,14 +185,9 @@ impl Stream {
     }
 
     /// What was dirty is unknown: all must be compared again, under the fence if need be.
-    fn look_for_overflow(&mut self, hands: &mut Hands<'_>, ground: &DonorGround<'_>) {
+    fn look_for_overflow(&mut self, hands: &mut Hands<'_>) {
         let Some(list) = hands.capture.list_mut(self.mv.recipient) else { return };
-        let mut again = list.take_overflow();
-        if hands.quiet && self.recalled != Some(ground.order.attempt) {
-            self.recalled = Some(ground.order.attempt);
-            again |= list.recall_uncertain();
-        }
-        if again {
+        if list.take_overflow() {
             self.pass = Some(Pass::new());
             self.verified = false;
             self.seal = None;
