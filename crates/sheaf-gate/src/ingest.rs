@@ -118,14 +118,16 @@ impl Recipient {
         if frame.seq >= inbound.expected + AHEAD_FRAMES_MAX {
             return Err(FrameRefusal::TooFarAhead { seq: frame.seq, expected: inbound.expected });
         }
+        if frame.seq != inbound.expected && inbound.waiting.contains_key(&frame.seq) {
+            // The donor asks again: it may be waiting for a frame that it takes for carried out.
+            return Err(FrameRefusal::TooFarAhead { seq: frame.seq, expected: inbound.expected });
+        }
         match &mut inbound.running {
             Some(running) if frame.seq == inbound.expected => running.tokens.push(token),
-            _ => inbound
-                .waiting
-                .entry(frame.seq)
-                .or_insert(Waiting { tokens: Vec::new(), content: frame.content })
-                .tokens
-                .push(token),
+            _ => {
+                let waiting = Waiting { tokens: vec![token], content: frame.content };
+                inbound.waiting.insert(frame.seq, waiting);
+            }
         }
         self.advance(frame.donor, ctx);
         Ok(())

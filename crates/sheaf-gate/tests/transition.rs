@@ -237,6 +237,22 @@ fn a_recipient_that_is_asked_before_it_heard_the_commit_fetches_the_map_and_serv
 }
 
 #[test]
+fn a_late_copy_of_a_streams_first_frame_at_a_restarted_recipient_does_not_stop_the_copy() {
+    let (mut world, current, next) = grow();
+    copy(&mut world, &current, &next);
+    let begin = world.sent[0].clone();
+    world.restart(2);
+    world.direct(&[2], &current, Some(order(Stage::Copy, 0, &next)));
+    world.deliver_again(&begin);
+    world.write(1, moving(&next)[0], Some(77));
+    world.lose_answer_to_the_last_frame(); // It waits at the recipient for frames that were carried out before.
+    world.pass(10_000);
+    let report = world.report(1).outgoing[0].clone();
+    assert_eq!((report.state, report.dirty), (CopyState::Converged, 0));
+    assert_eq!(world.value_at(2, moving(&next)[0]), Some(77));
+}
+
+#[test]
 fn a_copy_converges_though_writes_never_pause() {
     let (mut world, current, next) = grow();
     copy(&mut world, &current, &next);

@@ -386,6 +386,14 @@ impl Stream {
                     self.on_verdict(seq, sent, verdict, now);
                 }
             }
+            FrameAnswer::Refused(FrameRefusal::TooFarAhead { expected, .. })
+                if self.window.first_key_value().is_some_and(|(first, _)| expected < *first) =>
+            {
+                // It waits for a frame that it has carried out and forgotten: it restarted, and a late copy of this
+                // stream's first frame came after that.
+                let at = self.retry_later(now);
+                self.reset(at);
+            }
             FrameAnswer::Lost
             | FrameAnswer::Refused(
                 FrameRefusal::NotPrepared

@@ -38,6 +38,8 @@ pub struct World {
     revision: u64,
     /// Frames are dropped while set.
     pub cut: bool,
+    /// Every frame that a donor sent.
+    pub sent: Vec<Outgoing>,
     pub latest: Option<Arc<Map>>,
 }
 
@@ -87,6 +89,7 @@ impl World {
             next_token: 1,
             revision: 0,
             cut: false,
+            sent: Vec::new(),
             latest: None,
         };
         for shard in shards {
@@ -164,6 +167,7 @@ impl World {
             self.queue.push_back((shard, Work::Engine(job, call)));
         }
         for outgoing in effects.send {
+            self.sent.push(outgoing.clone());
             self.queue.push_back((shard, Work::Frame(outgoing)));
         }
         for (token, answer) in effects.answer {
@@ -183,6 +187,20 @@ impl World {
             };
             self.queue.push_back((shard, Work::Event(event)));
         }
+    }
+
+    /// A frame that was sent before arrives once more; nobody waits for the answer.
+    pub fn deliver_again(&mut self, outgoing: &Outgoing) {
+        let token = self.token();
+        let frame = Box::new(outgoing.frame.clone());
+        self.event(outgoing.frame.recipient.0, Event::FrameArrived { token, frame });
+    }
+
+    pub fn lose_answer_to_the_last_frame(&mut self) {
+        let frame = self.sent.last().unwrap().frame.clone();
+        let (recipient, stream, seq) = (frame.recipient, frame.stream, frame.seq);
+        let answer = FrameAnswer::Lost;
+        self.event(frame.donor.0, Event::FrameAnswered { recipient, stream, seq, answer });
     }
 
     fn deliver(&mut self, donor: ShardId, outgoing: Outgoing) {
