@@ -14,8 +14,10 @@ const RETRY_MS: u64 = 200;
 
 #[derive(Debug)]
 pub(crate) struct Catalogue {
-    /// Collections that the engine has.
+    /// Collections that the engine has and keeps.
     ready: BTreeSet<CollectionId>,
+    /// Collections that it was told to drop and may still have.
+    dropping: BTreeSet<CollectionId>,
     /// Calls under way; the flag says whether it creates.
     open: BTreeMap<JobId, (CollectionId, bool)>,
     retry_at: Time,
@@ -23,15 +25,16 @@ pub(crate) struct Catalogue {
 
 impl Catalogue {
     pub fn new(ready: impl IntoIterator<Item = CollectionId>) -> Self {
-        Self { ready: ready.into_iter().collect(), open: BTreeMap::new(), retry_at: Time(0) }
+        let (dropping, open) = (BTreeSet::new(), BTreeMap::new());
+        Self { ready: ready.into_iter().collect(), dropping, open, retry_at: Time(0) }
     }
 
     pub fn is_empty(&self) -> bool {
-        self.ready.is_empty()
+        self.ready.is_empty() && self.dropping.is_empty()
     }
 
     pub fn collections(&self) -> Vec<CollectionId> {
-        self.ready.iter().copied().collect()
+        self.ready.union(&self.dropping).copied().collect()
     }
 
     pub fn has_all_of(&self, map: &Map) -> bool {
@@ -55,16 +58,18 @@ impl Catalogue {
         }
     }
 
-    /// Drops what the map in force hasn't. An id never comes back, so nothing newer can be meant.
+    /// Drops what the map in force hasn't. A node that left and joins again may want it back: then it is created anew, after the drop.
     pub fn drop_surplus(&mut self, map: Option<&Map>, ctx: &mut Context<'_>) {
         let wanted = map.map_or(0, |map| map.collections().len());
-        if self.ready.len() <= wanted || self.waits(ctx) {
+        if self.ready.len() + self.dropping.len() <= wanted || self.waits(ctx) {
             return;
         }
         for id in self.collections() {
             let under_way = self.open.values().any(|(open, _)| *open == id);
             let kept = map.is_some_and(|map| map.collection_by_id(id).is_some());
             if !kept && !under_way {
+                self.ready.remove(&id);
+                self.dropping.insert(id);
                 let job = ctx.call(JobOwner::Catalogue, EngineCall::DropCollection { id });
                 self.open.insert(job, (id, false));
             }
@@ -82,12 +87,57 @@ impl Catalogue {
         let Some((id, creates)) = self.open.remove(&job) else { return };
         match reply {
             EngineReply::Done if creates => {
+                self.dropping.remove(&id);
                 self.ready.insert(id);
             }
             EngineReply::Done | EngineReply::NoCollection(_) if !creates => {
-                self.ready.remove(&id);
+                self.dropping.remove(&id);
             }
             _ => self.retry_at = now.plus_ms(RETRY_MS),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use sheaf_map::Collection;
+    use sheaf_types::{ClusterId, CollectionConfig, IndexKind, Metric};
+
+    use super::*;
+    use crate::context::Jobs;
+    use crate::effect::Effects;
+
+    #[test]
+    fn a_collection_that_is_wanted_again_while_it_is_dropped_is_not_ready_until_it_is_created_anew()
+    {
+        let (mut effects, mut jobs) = (Effects::default(), Jobs::default());
+        let mut ctx = Context { now: Time(1), effects: &mut effects, jobs: &mut jobs };
+        let config = CollectionConfig {
+            name: "words".into(),
+            dim: 1,
+            metric: Metric::L2,
+            index: IndexKind::Hnsw,
+            pq_subspaces: None,
+            binary: None,
+            filterable: vec![],
+            multivector: None,
+            vector_encryption: None,
+        };
+        let id = CollectionId(1);
+        let words = Collection { id, config: Arc::new(config) };
+        let map = Map::empty(ClusterId::from("c")).with_collection(words).expect("it is the first");
+        let mut catalogue = Catalogue::new([id]);
+        catalogue.drop_surplus(None, &mut ctx);
+        let (drop, _) = ctx.effects.engine.pop().expect("a call");
+        assert!(!catalogue.has_all_of(&map) && !catalogue.is_empty());
+        catalogue.create_missing(&map, &mut ctx);
+        assert!(ctx.effects.engine.is_empty(), "first the drop ends");
+        catalogue.on_engine(drop, &EngineReply::Done, Time(2));
+        catalogue.create_missing(&map, &mut ctx);
+        let (create, _) = ctx.effects.engine.pop().expect("a call");
+        catalogue.on_engine(create, &EngineReply::Done, Time(3));
+        assert!(catalogue.has_all_of(&map));
     }
 }

@@ -381,7 +381,9 @@ impl Stream {
         }
         match answer {
             FrameAnswer::Carried(verdict) => {
-                self.retry_ms = RETRY_MS_MIN;
+                if !matches!(verdict, Verdict::Begun { .. }) {
+                    self.retry_ms = RETRY_MS_MIN; // A stream that only ever begins goes nowhere.
+                }
                 if let Some(sent) = self.window.remove(&seq) {
                     self.on_verdict(seq, sent, verdict, now);
                 }
