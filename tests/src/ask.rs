@@ -35,6 +35,8 @@ pub struct Client {
 /// An answer, whatever its status.
 #[derive(Clone, Debug)]
 pub struct Answer {
+    /// Who answered.
+    pub server: String,
     pub status: StatusCode,
     pub headers: http::HeaderMap,
     /// The body as JSON; a string when it is something else.
@@ -58,7 +60,7 @@ impl fmt::Display for Gone {
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let body: String = self.body.to_string().chars().take(600).collect();
-        write!(f, "{} {body}", self.status.as_u16())
+        write!(f, "{}: {} {body}", self.server, self.status.as_u16())
     }
 }
 
@@ -178,11 +180,12 @@ impl Client {
         let answer = call_whole(self.transport.as_ref(), request, limits).await;
         let answer = answer.map_err(|error: TransportError| Gone {
             never_sent: error.surely_not_sent(),
-            why: format!("{path}: {error}"),
+            why: format!("{}{path}: {error}", self.url),
         })?;
         let (parts, body) = answer.into_parts();
         let body = serde_json::from_slice(&body)
             .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&body).into_owned()));
-        Ok(Answer { status: parts.status, headers: parts.headers, body })
+        let server = self.url.clone();
+        Ok(Answer { server, status: parts.status, headers: parts.headers, body })
     }
 }

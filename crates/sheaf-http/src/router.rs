@@ -188,11 +188,18 @@ impl Api {
     /// A map to route a request for this collection by. One that this router doesn't know may be new, so a coordinator is
     /// asked; while none answers, the shards are the ones to know.
     async fn map_for(&self, asked: &Asked<'_>, name: &str) -> Result<Arc<Map>, Problem> {
-        let map = self.known_map()?;
+        let patience = LOOK_PATIENCE.min(self.clock().until(asked.deadline) / 2);
+        let map = match self.host.map() {
+            Some(map) => map,
+            // It has just started: the first map is on its way.
+            None => match self.host.look_for_newer_map(patience).await {
+                Some(map) => map,
+                None => self.known_map()?,
+            },
+        };
         if map.collection(name).is_some() {
             return Ok(map);
         }
-        let patience = LOOK_PATIENCE.min(self.clock().until(asked.deadline) / 2);
         match self.host.look_for_newer_map(patience).await {
             Some(map) if map.collection(name).is_none() => Err(no_such_collection(name)),
             Some(newer) => Ok(newer),
