@@ -1,4 +1,4 @@
-//! Reads the 20,000 real vectors that the tests and figures use; they are not part of the repository.
+//! Reads the 20,000 real vectors that the tests and figures use, or, where those aren't, the 5,000 that the repository has.
 
 use std::path::PathBuf;
 
@@ -6,18 +6,17 @@ use half::f16;
 
 pub const DIM: usize = 384;
 
-/// `$SHEAF_DATA_DIR`, or the folder `shared/data` beside the repository.
+/// The file in `$SHEAF_DATA_DIR` or in the folder `shared/data` beside the repository; else its smaller twin in `data`.
 pub fn file(name: &str) -> PathBuf {
-    let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data");
-    let dir =
-        std::env::var_os("SHEAF_DATA_DIR").map_or_else(|| PathBuf::from(beside), PathBuf::from);
-    let path = dir.join(name);
-    assert!(
-        path.exists(),
-        "{} is missing. Set SHEAF_DATA_DIR to the folder that holds the WordNet vectors",
-        path.display()
-    );
-    path
+    let repository = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    let beside = PathBuf::from(repository).join("../shared/data");
+    let path = std::env::var_os("SHEAF_DATA_DIR").map_or(beside, PathBuf::from).join(name);
+    if path.exists() {
+        return path;
+    }
+    let name = name.replace("wordnet-20k", "wordnet-5k").replace("wordnet-queries", "queries");
+    println!("the 20,000 vectors aren't here (set SHEAF_DATA_DIR): reading data/{name} instead");
+    PathBuf::from(repository).join("data").join(name)
 }
 
 /// The rows of a float16 matrix in NumPy's format, as float32.
