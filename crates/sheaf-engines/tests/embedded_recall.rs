@@ -16,7 +16,8 @@ async fn ten_nearest_of_real_questions_are_found_at_the_defaults() {
     let questions = wordnet::matrix("wordnet-queries.f16.npy");
     let truth = std::fs::read(wordnet::file("wordnet-queries.top10.json")).unwrap();
     let truth: Vec<BTreeSet<String>> = serde_json::from_slice(&truth).unwrap();
-    assert_eq!((vectors.len(), ids.len(), questions.len()), (20_000, 20_000, truth.len()));
+    assert_eq!((vectors.len(), questions.len()), (ids.len(), truth.len()));
+    assert!(vectors.len() >= 5_000, "only {} vectors", vectors.len());
 
     let dir = tempfile::tempdir().unwrap();
     let engine = Embedded::open(EmbeddedOptions::new(dir.path())).unwrap();
@@ -56,7 +57,11 @@ async fn ten_nearest_of_real_questions_are_found_at_the_defaults() {
             hits += found.iter().filter(|hit| truth.contains(hit.id.as_str())).count();
         }
         let recall = hits as f64 / (10 * truth.len()) as f64;
-        println!("recall@10 over {} real questions, indexed {indexed}: {recall:.4}", truth.len());
+        println!(
+            "recall@10 over {} real questions and {} vectors, indexed {indexed}: {recall:.4}",
+            truth.len(),
+            vectors.len()
+        );
         assert!(recall >= 0.95, "recall@10 is {recall}");
     }
 }
