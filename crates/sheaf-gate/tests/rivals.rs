@@ -12,8 +12,7 @@ use sheaf_map::Map;
 use sheaf_protocol::{CopyState, Order, Refusal, Stage};
 use sheaf_types::collection::{FieldType, FilterableField};
 use sheaf_types::{
-    CollectionConfig, CollectionId, IndexKind, MapVersion, Metric, PointId,
-    ShardId, TransitionId,
+    CollectionConfig, CollectionId, IndexKind, MapVersion, Metric, PointId, ShardId, TransitionId,
 };
 use world::{World, config, map_of, map_with, order};
 
