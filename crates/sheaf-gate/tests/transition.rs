@@ -271,3 +271,21 @@ fn a_copy_converges_though_writes_never_pause() {
     }
     assert!(rounds < 20, "not converged after {rounds} writes, one in every pass");
 }
+
+#[test]
+fn an_acknowledged_write_is_captured_though_another_one_of_the_same_id_fails() {
+    let (mut world, current, next) = grow();
+    copy(&mut world, &current, &next);
+    let id = moving(&next)[0];
+    world.slow = Some(Vec::new());
+    let (first, fails) = (world.write(1, id, Some(70)), world.write(1, id, Some(71)));
+    world.slow.as_mut().unwrap().retain(|(_, token, _)| *token == first);
+    world.release_requests();
+    assert!(world.delivered(1, first));
+    let outcome = sheaf_gate::Outcome::Failed;
+    world.event(1, sheaf_gate::Event::RequestDone { token: fails, outcome });
+    world.direct(&[1, 2], &current, Some(order(Stage::Fence, 1, &next)));
+    world.pass(100);
+    assert!(world.report(1).outgoing[0].proof.is_some());
+    assert_eq!(world.value_at(2, id), Some(70));
+}

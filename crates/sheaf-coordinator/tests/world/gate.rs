@@ -11,6 +11,8 @@ use sheaf_types::{Attempt, ClusterId, Digest, Incarnation, Revision, ShardId, St
 
 pub struct ModelGate {
     pub alive: bool,
+    /// It takes what it is sent and answers nothing.
+    pub hangs: bool,
     pub store_id: StoreId,
     pub incarnation: Incarnation,
     pub cluster_id: Option<ClusterId>,
@@ -40,6 +42,7 @@ impl ModelGate {
     pub fn new(n: u64) -> Self {
         Self {
             alive: true,
+            hangs: false,
             store_id: StoreId::from(format!("store-{n}")),
             incarnation: Incarnation(1),
             cluster_id: None,

@@ -340,6 +340,9 @@ impl World {
         if !gate.alive {
             return self.unreachable(&out);
         }
+        if gate.hangs {
+            return;
+        }
         match gate.follow(&out.directive) {
             Ok(()) => self.held.push((out.clone(), self.now.plus_ms(out.wait_ms))),
             Err(refusal) => {
@@ -366,6 +369,9 @@ impl World {
                 self.unreachable(&out);
                 continue;
             };
+            if gate.hangs {
+                continue;
+            }
             let news = gate.has_news(out.seen_incarnation, out.seen_seq);
             if news || (all_due && due <= self.now) {
                 let answer = PollAnswer::Report(Box::new(gate.report()));

@@ -25,6 +25,12 @@ pub struct Node {
     pub engine: Engine,
     pub answers: BTreeMap<Token, Vec<Answer>>,
     collections: Vec<CollectionId>,
+    /// What every collection was created with.
+    pub configs: BTreeMap<CollectionId, Arc<CollectionConfig>>,
+    /// The next calls for reading that fail.
+    pub failing_reads: u32,
+    /// Points that each scan returned, with where it began.
+    pub scans: Vec<(Option<PointId>, usize)>,
 }
 
 pub struct World {
@@ -38,6 +44,12 @@ pub struct World {
     revision: u64,
     /// Frames are dropped while set.
     pub cut: bool,
+    /// While set, frames stay on their way, in the order in which they were sent.
+    pub parked: Option<Vec<(ShardId, Outgoing)>>,
+    /// While set, engines don't carry out what was admitted.
+    pub slow: Option<Vec<(ShardId, Token, CollectionId)>>,
+    /// The collection that clients ask for.
+    pub collection: &'static str,
     /// Every frame that a donor sent.
     pub sent: Vec<Outgoing>,
     pub latest: Option<Arc<Map>>,
@@ -61,8 +73,12 @@ pub fn entry(shard: u64) -> ShardEntry {
 }
 
 pub fn map_of(version: u64, committed: u64, shards: &[u64]) -> Arc<Map> {
-    let config = CollectionConfig {
-        name: "words".into(),
+    map_with(version, committed, shards, &[config("words")])
+}
+
+pub fn config(name: &str) -> CollectionConfig {
+    CollectionConfig {
+        name: name.into(),
         dim: 1,
         metric: Metric::L2,
         index: IndexKind::Hnsw,
@@ -71,11 +87,24 @@ pub fn map_of(version: u64, committed: u64, shards: &[u64]) -> Arc<Map> {
         filterable: vec![],
         multivector: None,
         vector_encryption: None,
+    }
+}
+
+/// Collections have the ids 1, 2, … in this order.
+pub fn map_with(
+    version: u64,
+    committed: u64,
+    shards: &[u64],
+    collections: &[CollectionConfig],
+) -> Arc<Map> {
+    let collection = |(id, config): (u64, &CollectionConfig)| Collection {
+        id: CollectionId(id),
+        config: Arc::new(config.clone()),
     };
-    let words = Collection { id: WORDS, config: Arc::new(config) };
+    let collections = (1..).zip(collections).map(collection).collect();
     let shards = shards.iter().copied().map(entry).collect();
     let (version, committed) = (MapVersion(version), TransitionId(committed));
-    Arc::new(Map::new(ClusterId::from("c"), version, committed, shards, vec![words]).unwrap())
+    Arc::new(Map::new(ClusterId::from("c"), version, committed, shards, collections).unwrap())
 }
 
 impl World {
@@ -89,6 +118,9 @@ impl World {
             next_token: 1,
             revision: 0,
             cut: false,
+            parked: None,
+            slow: None,
+            collection: "words",
             sent: Vec::new(),
             latest: None,
         };
@@ -96,11 +128,17 @@ impl World {
             let store = StoreId::from(format!("store-{shard}"));
             let record = GateRecord::new(store).restarted();
             let gate = Gate::new(world.now, record.clone(), vec![]);
-            let (answers, collections) = (BTreeMap::new(), vec![]);
-            let engine = Engine::default();
-            world
-                .nodes
-                .insert(ShardId(*shard), Node { gate, record, engine, answers, collections });
+            let node = Node {
+                gate,
+                record,
+                engine: Engine::default(),
+                answers: BTreeMap::new(),
+                collections: vec![],
+                configs: BTreeMap::new(),
+                failing_reads: 0,
+                scans: vec![],
+            };
+            world.nodes.insert(ShardId(*shard), node);
         }
         world
     }
@@ -127,18 +165,71 @@ impl World {
 
     pub fn run(&mut self) {
         for _ in 0..100_000 {
-            let Some((shard, work)) = self.queue.pop_front() else { return };
-            match work {
-                Work::Event(event) => self.handle(shard, event),
-                Work::Engine(job, call) => {
-                    let reply = self.nodes.get_mut(&shard).unwrap().call(call);
-                    self.handle(shard, Event::EngineAnswered { job, reply });
-                }
-                Work::Frame(outgoing) => self.deliver(shard, outgoing),
-                Work::Request(token, collection) => self.carry_out(shard, token, collection),
+            if !self.step() {
+                return;
             }
         }
         panic!("the world never comes to rest");
+    }
+
+    /// Does the next thing; false when there is none.
+    pub fn step(&mut self) -> bool {
+        let Some((shard, work)) = self.queue.pop_front() else { return false };
+        match work {
+            Work::Event(event) => self.handle(shard, event),
+            Work::Engine(job, call) => {
+                let reply = self.nodes.get_mut(&shard).unwrap().call(call);
+                self.handle(shard, Event::EngineAnswered { job, reply });
+            }
+            Work::Frame(outgoing) => match &mut self.parked {
+                Some(parked) => parked.push((shard, outgoing)),
+                None => self.deliver(shard, outgoing),
+            },
+            Work::Request(token, collection) => match &mut self.slow {
+                Some(slow) => slow.push((shard, token, collection)),
+                None => self.carry_out(shard, token, collection),
+            },
+        }
+        true
+    }
+
+    /// A write that is admitted, applied and answered before anything else that waits happens.
+    pub fn write_at_once(&mut self, shard: u64, id: &str, value: Option<u32>) -> Token {
+        let waiting = std::mem::take(&mut self.queue);
+        let (token, event) = self.writing(id, value);
+        self.queue.push_back((ShardId(shard), Work::Event(event)));
+        while !self.delivered(shard, token) {
+            assert!(self.step(), "not answered: {:?}", self.answer(shard, token));
+        }
+        let caused = std::mem::replace(&mut self.queue, waiting);
+        self.queue.extend(caused);
+        token
+    }
+
+    /// The frames that were parked arrive, in the order and as often as they are given.
+    pub fn release_frames(&mut self, arrive: impl FnOnce(&mut Vec<(ShardId, Outgoing)>)) {
+        let mut parked = self.parked.take().unwrap_or_default();
+        arrive(&mut parked);
+        let frames = parked.into_iter().map(|(donor, frame)| (donor, Work::Frame(frame)));
+        self.queue.extend(frames);
+        self.run();
+    }
+
+    /// Does the next thing; when there is none, lets 10 ms pass.
+    pub fn step_or_wait(&mut self) {
+        if !self.step() {
+            self.now = self.now.plus_ms(10);
+            let shards = self.nodes.keys().copied();
+            self.queue.extend(shards.map(|shard| (shard, Work::Event(Event::Tick))));
+        }
+    }
+
+    /// The engines carry out what they had let wait.
+    pub fn release_requests(&mut self) {
+        for (shard, token, collection) in self.slow.take().unwrap_or_default() {
+            self.carry_out(shard, token, collection);
+        }
+        self.run();
     }
 
     /// Lets time pass in steps of 10 ms.
@@ -244,21 +335,41 @@ impl World {
 
     /// Sends a write; `value` `None` deletes. What the gate answered so far is in `answers`.
     pub fn write(&mut self, shard: u64, id: &str, value: Option<u32>) -> Token {
-        let token = self.token();
-        let id = PointId::from(id);
-        let point = value.map(|value| {
-            StoredPoint::new(WORDS, id.clone(), PointBody::encode(&[value as f32], None))
-        });
-        self.bodies.insert(token, vec![(id.clone(), point)]);
-        self.request(shard, token, Operation::Write { ids: vec![id] });
+        let (token, event) = self.writing(id, value);
+        self.event(shard, event);
         token
     }
 
+    fn writing(&mut self, id: &str, value: Option<u32>) -> (Token, Event) {
+        let token = self.token();
+        let id = PointId::from(id);
+        let point = value.map(|value| {
+            StoredPoint::new(
+                self.collection_id(),
+                id.clone(),
+                PointBody::encode(&[value as f32], None),
+            )
+        });
+        self.bodies.insert(token, vec![(id.clone(), point)]);
+        (token, self.requested(token, Operation::Write { ids: vec![id] }))
+    }
+
+    /// The id of the collection that clients ask for; maps of the world number them as they list them.
+    fn collection_id(&self) -> CollectionId {
+        let listed = self.latest.as_ref().and_then(|map| map.collection(self.collection));
+        listed.map_or(WORDS, |listed| listed.id)
+    }
+
     pub fn request(&mut self, shard: u64, token: Token, operation: Operation) {
+        let event = self.requested(token, operation);
+        self.event(shard, event);
+    }
+
+    fn requested(&self, token: Token, operation: Operation) -> Event {
         let deadline = self.now.plus_ms(1_000);
-        let collection = "words".to_owned();
+        let collection = self.collection.to_owned();
         let request = Request { version: None, shard: None, collection, operation, deadline };
-        self.event(shard, Event::Requested { token, request });
+        Event::Requested { token, request }
     }
 
     /// Directs every given gate; the revision grows with each call.
@@ -269,6 +380,17 @@ impl World {
             let directive = self.directive(*shard, self.revision, map, order.clone());
             let refusal = self.direct_with(*shard, directive);
             assert_eq!(refusal, None, "{shard}");
+        }
+    }
+
+    /// Directs the gates, and lets nothing happen yet.
+    pub fn direct_later(&mut self, shards: &[u64], map: &Arc<Map>, order: Option<Order>) {
+        self.revision += 1;
+        self.latest = Some(Arc::clone(map));
+        for shard in shards {
+            let directive = self.directive(*shard, self.revision, map, order.clone());
+            let (_, event) = self.directed(directive);
+            self.queue.push_back((ShardId(*shard), Work::Event(event)));
         }
     }
 
@@ -294,20 +416,19 @@ impl World {
     }
 
     pub fn direct_with(&mut self, shard: u64, directive: Directive) -> Option<DirectiveRefusal> {
-        let token = self.token();
-        let deadline = self.now.plus_ms(5);
-        let event = Event::Directed {
-            token,
-            directive: Box::new(directive),
-            seen: Seen::default(),
-            deadline,
-        };
+        let (token, event) = self.directed(directive);
         self.event(shard, event);
         let answers = self.nodes.get_mut(&ShardId(shard)).unwrap().answers.remove(&token);
         match answers.and_then(|mut answers| answers.pop()) {
             Some(Answer::Directed(Err(refusal))) => Some(refusal),
             _ => None,
         }
+    }
+
+    fn directed(&mut self, directive: Directive) -> (Token, Event) {
+        let (token, deadline) = (self.token(), self.now.plus_ms(5));
+        let (directive, seen) = (Box::new(directive), Seen::default());
+        (token, Event::Directed { token, directive, seen, deadline })
     }
 
     pub fn report(&mut self, shard: u64) -> GateReport {
@@ -344,8 +465,9 @@ impl World {
 impl Node {
     fn call(&mut self, call: EngineCall) -> EngineReply {
         match call {
-            EngineCall::CreateCollection { id, .. } => {
+            EngineCall::CreateCollection { id, config } => {
                 self.collections.push(id);
+                self.configs.insert(id, config);
                 EngineReply::Done
             }
             EngineCall::DropCollection { id } => {
@@ -353,7 +475,15 @@ impl Node {
                 self.engine.points.retain(|key, _| key.0 != id);
                 EngineReply::Done
             }
-            EngineCall::Scan(scan) => EngineReply::Page(self.scan(&scan)),
+            EngineCall::Scan(_) | EngineCall::Read { .. } if self.failing_reads > 0 => {
+                self.failing_reads -= 1;
+                EngineReply::Failed { reason: "the disk doesn't answer".to_owned() }
+            }
+            EngineCall::Scan(scan) => {
+                let page = self.scan(&scan);
+                self.scans.push((scan.after, page.points.len()));
+                EngineReply::Page(page)
+            }
             EngineCall::Read { collection, ids } => EngineReply::Points(
                 ids.into_iter()
                     .map(|id| self.engine.points.get(&(collection, id)).cloned())

@@ -1,0 +1,93 @@
+//! The checkers that judge what engines hold, and who changed it.
+
+use sheaf_checkers::capture_gapless::CaptureGapless;
+use sheaf_checkers::nothing_destroyed::NothingDestroyed;
+use sheaf_checkers::sweep_foreign::SweepForeign;
+use sheaf_checkers::{By, EndState, Fact, PointAt, Stamp};
+
+use crate::facts::{
+    after, applied, before, entry, fires, holds, map_of, moving, quiet, staying, stored,
+};
+
+/// A point, its stamp, and whether a write may still change it.
+type Seen = (PointAt, Option<Stamp>, bool);
+
+fn old() -> Fact {
+    stored(1, &before(), None)
+}
+
+fn new() -> Fact {
+    stored(2, &after(), None)
+}
+
+#[test]
+fn i7_fires_when_the_sides_differ_at_the_commit() {
+    let at_commit =
+        |donor: &[Seen], recipient: &[Seen]| [old(), holds(1, donor), holds(2, recipient), new()];
+    let point = |stamp| [(moving(), Some(stamp), false)];
+    let fires = |facts: &[Fact]| fires(CaptureGapless::default(), facts, "I7 capture-gapless");
+    fires(&at_commit(&point(8), &point(7)));
+    fires(&at_commit(&point(8), &[]));
+    fires(&at_commit(&[], &point(7)));
+    let quiet = |facts: &[Fact]| quiet(CaptureGapless::default(), facts);
+    quiet(&at_commit(&point(8), &point(8)));
+    quiet(&at_commit(&[(moving(), Some(8), true)], &point(7)));
+    quiet(&at_commit(&[(staying(), Some(8), false)], &[]));
+    // Nothing is judged before the commit.
+    quiet(&[old(), holds(1, &point(8)), holds(2, &point(7)), stored(2, &before(), None)]);
+}
+
+#[test]
+fn i11_fires_when_a_gate_itself_changes_what_its_shard_owns() {
+    let sweeps = |shard, point, after| applied(shard, By::Gate, point, Some(7), after);
+    let fires = |facts: &[Fact]| fires(SweepForeign::default(), facts, "I11 sweep-foreign");
+    fires(&[old(), sweeps(1, moving(), None)]);
+    fires(&[old(), new(), sweeps(1, staying(), None)]);
+    fires(&[old(), new(), sweeps(2, moving(), Some(6))]);
+    let quiet = |facts: &[Fact]| quiet(SweepForeign::default(), facts);
+    quiet(&[old(), new(), sweeps(1, moving(), None)]);
+    quiet(&[old(), sweeps(2, moving(), Some(8))]);
+    quiet(&[old(), sweeps(1, moving(), Some(7))]);
+    quiet(&[old(), applied(1, By::Request, moving(), Some(7), None)]);
+    let dropped = stored(2, &map_of(2, 0, vec![entry(1)], vec![]), None);
+    quiet(&[old(), dropped, sweeps(1, moving(), None)]);
+}
+
+fn ended() -> Fact {
+    let (unfinished, unclean) = (vec![], vec![]);
+    let (stale_routers, hanging) = (vec![], vec![]);
+    let state = EndState { unfinished, unclean, stale_routers, hanging };
+    Fact::Ended { state: Box::new(state) }
+}
+
+#[test]
+fn p8_fires_when_the_only_copy_is_deleted() {
+    let written = || applied(1, By::Request, moving(), None, Some(7));
+    let arrives = |stamp| applied(2, By::Gate, moving(), None, Some(stamp));
+    let swept = || applied(1, By::Gate, moving(), Some(7), None);
+    let serves = || applied(2, By::Request, staying(), None, None); // By this, node 2 is known as shard 2.
+    let fires = |facts: &[Fact]| fires(NothingDestroyed::default(), facts, "P8 nothing-destroyed");
+    fires(&[old(), written(), serves(), new(), swept()]);
+    fires(&[old(), written(), arrives(6), new(), swept()]);
+    fires(&[old(), written(), arrives(7), swept()]); // Not committed yet: it is the owner itself.
+    let quiet = |facts: &[Fact]| quiet(NothingDestroyed::default(), facts);
+    quiet(&[old(), written(), arrives(7), new(), swept()]);
+    quiet(&[old(), written(), applied(1, By::Request, moving(), Some(7), None)]);
+    let aborted = applied(2, By::Gate, moving(), Some(7), None);
+    quiet(&[old(), written(), arrives(7), aborted]);
+}
+
+#[test]
+fn p8_fires_when_a_point_is_not_at_its_owner_and_only_there_at_the_end() {
+    let written = || applied(1, By::Request, moving(), None, Some(7));
+    let arrives = || applied(2, By::Gate, moving(), None, Some(7));
+    let point = || [(moving(), Some(7), false)];
+    let end = |at_1: &[Seen], at_2: &[Seen]| {
+        [old(), written(), arrives(), new(), holds(1, at_1), holds(2, at_2), ended()]
+    };
+    let fires = |facts: &[Fact]| fires(NothingDestroyed::default(), facts, "P8 nothing-destroyed");
+    fires(&end(&point(), &point()));
+    fires(&end(&[], &[]));
+    fires(&end(&[], &[(moving(), Some(6), false)]));
+    quiet(NothingDestroyed::default(), &end(&[], &point()));
+}
