@@ -2,6 +2,13 @@
 //!
 //! Every test starts its own cluster, is bounded, and ends what it started.
 
+mod autoscale;
+mod catalogue_while_moving;
 mod kills;
 mod load_while_changing;
+mod odd_ids;
+mod shapes;
 mod stale_routers;
+mod steering;
+mod two_step_join;
+mod wiped_disks;

@@ -85,12 +85,36 @@ impl Cluster {
 
     /// Starts one more node of data, in no map.
     pub async fn add_node(&mut self) -> usize {
+        self.add_node_with(None).await
+    }
+
+    /// The same, with a disk that can be filled (`Node::limit_files`).
+    pub async fn add_node_with(&mut self, file_bytes_max: Option<u64>) -> usize {
         let name = format!("node-{}", self.nodes.len() + 1);
         let mut arguments = vec!["--coordinator", &self.coordinator.url];
         arguments.extend(self.all.iter().map(String::as_str));
-        let node = Node::start(Role::Shard, &name, self.folder.path(), &arguments).await;
-        self.nodes.push(node);
+        let folder = self.folder.path();
+        let node = Node::try_start(Role::Shard, &name, folder, &arguments, file_bytes_max).await;
+        self.nodes.push(node.unwrap_or_else(|why| panic!("{why}")));
         self.nodes.len() - 1
+    }
+
+    /// The ids that this node shows when it is asked itself: those that it owns.
+    pub async fn owned_by(&self, number: usize, collection: &str) -> Vec<String> {
+        let node = self.client(&self.nodes[number].url);
+        let path = format!("/v1/collections/{collection}/fetch");
+        let answer = node.post(&path, &json!({ "limit": 10_000, "with_payload": false })).await;
+        let body = answer.expect("it answers").expect_ok("fetch from a node");
+        let points = body["points"].as_array().cloned().unwrap_or_default();
+        points.iter().filter_map(|point| point["id"].as_str().map(str::to_owned)).collect()
+    }
+
+    /// What a refused request must leave as it was: the map, and what each collection counts.
+    pub async fn state(&self) -> Value {
+        let map = self.operator().map().await;
+        let list = self.router(0).client.get("/v1/collections").await;
+        let list = list.expect("the router answers").expect_ok("list");
+        json!({ "map": map, "collections": list })
     }
 
     /// Starts one more router, that finds the coordinator at this URL.
