@@ -2,7 +2,7 @@
 
 use http::Method;
 use serde_json::{Value, json};
-use sheaf_tests::points::{DIM, point};
+use sheaf_tests::points::DIM;
 use sheaf_tests::{Cluster, Router, Shape, eventually};
 
 const KEYS: u64 = 400;

@@ -3,7 +3,9 @@
 //! Every test starts its own cluster, is bounded, and ends what it started.
 
 mod autoscale;
+mod bad_data_requests;
 mod catalogue_while_moving;
+mod full_disks;
 mod kills;
 mod load_while_changing;
 mod odd_ids;

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::ask::Client;
-use crate::node::{Node, Role};
+use crate::node::{FILE_BYTES_ANY, Node, Role};
 use crate::operate::Operator;
 use crate::patience::eventually;
 use crate::router::Router;
@@ -27,13 +27,16 @@ pub struct Shape {
     pub all: Vec<String>,
     /// The key that the harness itself shows.
     pub key: Option<String>,
+    /// Whether the coordinator's and the nodes' disks can be filled (`Node::limit_files`).
+    pub fillable_disks: bool,
 }
 
 impl Shape {
     /// A cluster of this many shards and standbys, with two routers.
     pub fn of(shards: usize, standbys: usize) -> Self {
         let (coordinator, all) = (Vec::new(), Vec::new());
-        Self { shards, standbys, routers: 2, coordinator, all, key: None }
+        let (key, fillable_disks) = (None, false);
+        Self { shards, standbys, routers: 2, coordinator, all, key, fillable_disks }
     }
 }
 
@@ -45,6 +48,7 @@ pub struct Cluster {
     pub nodes: Vec<Node>,
     all: Vec<String>,
     key: Option<String>,
+    file_bytes_max: Option<u64>,
     // Last: the folder goes after the processes have ended.
     folder: tempfile::TempDir,
 }
@@ -77,24 +81,22 @@ impl Cluster {
         let folder = tempfile::tempdir().expect("the system has room for temporary folders");
         let arguments = shape.coordinator.iter().chain(&shape.all).map(String::as_str);
         let arguments: Vec<&str> = arguments.collect();
-        let coordinator =
-            Node::start(Role::Coordinator, "coordinator", folder.path(), &arguments).await;
+        let file_bytes_max = shape.fillable_disks.then_some(FILE_BYTES_ANY);
+        let (role, name) = (Role::Coordinator, "coordinator");
+        let started = Node::try_start(role, name, folder.path(), &arguments, file_bytes_max).await;
+        let coordinator = started.unwrap_or_else(|why| panic!("{why}"));
         let (all, key) = (shape.all.clone(), shape.key.clone());
-        Self { coordinator, routers: Vec::new(), nodes: Vec::new(), all, key, folder }
+        let (routers, nodes) = (Vec::new(), Vec::new());
+        Self { coordinator, routers, nodes, all, key, file_bytes_max, folder }
     }
 
     /// Starts one more node of data, in no map.
     pub async fn add_node(&mut self) -> usize {
-        self.add_node_with(None).await
-    }
-
-    /// The same, with a disk that can be filled (`Node::limit_files`).
-    pub async fn add_node_with(&mut self, file_bytes_max: Option<u64>) -> usize {
         let name = format!("node-{}", self.nodes.len() + 1);
         let mut arguments = vec!["--coordinator", &self.coordinator.url];
         arguments.extend(self.all.iter().map(String::as_str));
-        let folder = self.folder.path();
-        let node = Node::try_start(Role::Shard, &name, folder, &arguments, file_bytes_max).await;
+        let (folder, limit) = (self.folder.path(), self.file_bytes_max);
+        let node = Node::try_start(Role::Shard, &name, folder, &arguments, limit).await;
         self.nodes.push(node.unwrap_or_else(|why| panic!("{why}")));
         self.nodes.len() - 1
     }
