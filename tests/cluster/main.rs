@@ -2,6 +2,15 @@
 //!
 //! Every test starts its own cluster, is bounded, and ends what it started.
 
+mod autoscale;
+mod bad_data_requests;
+mod catalogue_while_moving;
+mod full_disks;
 mod kills;
 mod load_while_changing;
+mod odd_ids;
+mod shapes;
 mod stale_routers;
+mod steering;
+mod two_step_join;
+mod wiped_disks;

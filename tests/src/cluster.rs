@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::ask::Client;
-use crate::node::{Node, Role};
+use crate::node::{FILE_BYTES_ANY, Node, Role};
 use crate::operate::Operator;
 use crate::patience::eventually;
 use crate::router::Router;
@@ -27,13 +27,16 @@ pub struct Shape {
     pub all: Vec<String>,
     /// The key that the harness itself shows.
     pub key: Option<String>,
+    /// Whether the coordinator's and the nodes' disks can be filled (`Node::limit_files`).
+    pub fillable_disks: bool,
 }
 
 impl Shape {
     /// A cluster of this many shards and standbys, with two routers.
     pub fn of(shards: usize, standbys: usize) -> Self {
         let (coordinator, all) = (Vec::new(), Vec::new());
-        Self { shards, standbys, routers: 2, coordinator, all, key: None }
+        let (key, fillable_disks) = (None, false);
+        Self { shards, standbys, routers: 2, coordinator, all, key, fillable_disks }
     }
 }
 
@@ -45,6 +48,7 @@ pub struct Cluster {
     pub nodes: Vec<Node>,
     all: Vec<String>,
     key: Option<String>,
+    file_bytes_max: Option<u64>,
     // Last: the folder goes after the processes have ended.
     folder: tempfile::TempDir,
 }
@@ -77,10 +81,13 @@ impl Cluster {
         let folder = tempfile::tempdir().expect("the system has room for temporary folders");
         let arguments = shape.coordinator.iter().chain(&shape.all).map(String::as_str);
         let arguments: Vec<&str> = arguments.collect();
-        let coordinator =
-            Node::start(Role::Coordinator, "coordinator", folder.path(), &arguments).await;
+        let file_bytes_max = shape.fillable_disks.then_some(FILE_BYTES_ANY);
+        let (role, name) = (Role::Coordinator, "coordinator");
+        let started = Node::try_start(role, name, folder.path(), &arguments, file_bytes_max).await;
+        let coordinator = started.unwrap_or_else(|why| panic!("{why}"));
         let (all, key) = (shape.all.clone(), shape.key.clone());
-        Self { coordinator, routers: Vec::new(), nodes: Vec::new(), all, key, folder }
+        let (routers, nodes) = (Vec::new(), Vec::new());
+        Self { coordinator, routers, nodes, all, key, file_bytes_max, folder }
     }
 
     /// Starts one more node of data, in no map.
@@ -88,9 +95,28 @@ impl Cluster {
         let name = format!("node-{}", self.nodes.len() + 1);
         let mut arguments = vec!["--coordinator", &self.coordinator.url];
         arguments.extend(self.all.iter().map(String::as_str));
-        let node = Node::start(Role::Shard, &name, self.folder.path(), &arguments).await;
-        self.nodes.push(node);
+        let (folder, limit) = (self.folder.path(), self.file_bytes_max);
+        let node = Node::try_start(Role::Shard, &name, folder, &arguments, limit).await;
+        self.nodes.push(node.unwrap_or_else(|why| panic!("{why}")));
         self.nodes.len() - 1
+    }
+
+    /// The ids that this node shows when it is asked itself: those that it owns.
+    pub async fn owned_by(&self, number: usize, collection: &str) -> Vec<String> {
+        let node = self.client(&self.nodes[number].url);
+        let path = format!("/v1/collections/{collection}/fetch");
+        let answer = node.post(&path, &json!({ "limit": 10_000, "with_payload": false })).await;
+        let body = answer.expect("it answers").expect_ok("fetch from a node");
+        let points = body["points"].as_array().cloned().unwrap_or_default();
+        points.iter().filter_map(|point| point["id"].as_str().map(str::to_owned)).collect()
+    }
+
+    /// What a refused request must leave as it was: the map, and what each collection counts.
+    pub async fn state(&self) -> Value {
+        let map = self.operator().map().await;
+        let list = self.router(0).client.get("/v1/collections").await;
+        let list = list.expect("the router answers").expect_ok("list");
+        json!({ "map": map, "collections": list })
     }
 
     /// Starts one more router, that finds the coordinator at this URL.

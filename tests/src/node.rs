@@ -22,6 +22,8 @@ const START_SECS_MAX: u64 = 30;
 const STOP_SECS_MAX: u64 = 15;
 /// Times that a restart tries to get its port back.
 const BIND_TRIES_MAX: u32 = 30;
+/// Bytes of a file that no test reaches: a limit that is none, but can be lowered.
+pub const FILE_BYTES_ANY: u64 = 1 << 40;
 /// Lines of a log in a failure.
 const LOG_LINES: usize = 30;
 
@@ -178,6 +180,23 @@ impl Node {
         self.signal(Signal::SIGSTOP);
     }
 
+    /// Fills its disk, or makes room on it, while it runs: no file of it may grow beyond this size; `None`: any may.
+    /// Only for one that was started with a limit, else the system would end it.
+    ///
+    /// # Panics
+    /// The system's `prlimit` can't do it.
+    pub async fn limit_files(&mut self, bytes: Option<u64>) {
+        assert!(self.file_bytes_max.is_some(), "{} was started without a limit", self.name);
+        let id = self.child.id().unwrap_or_else(|| panic!("{} has ended", self.name));
+        let soft = bytes.map_or_else(|| "unlimited".to_owned(), |bytes| bytes.to_string());
+        // A lower limit of the system itself stays: only the soft one is changed.
+        let arguments = ["--pid".to_owned(), id.to_string(), format!("--fsize={soft}:")];
+        let done = Command::new("prlimit").args(&arguments).output().await;
+        let done = done.unwrap_or_else(|why| panic!("prlimit (util-linux) is needed: {why}"));
+        assert!(done.status.success(), "prlimit: {}", String::from_utf8_lossy(&done.stderr));
+        self.file_bytes_max = Some(bytes.unwrap_or(FILE_BYTES_ANY));
+    }
+
     /// Lets it go on.
     pub fn thaw(&self) {
         self.signal(Signal::SIGCONT);
@@ -220,7 +239,7 @@ fn command(role: Role, file_bytes_max: Option<u64>) -> Command {
         Some(bytes) => {
             let blocks = bytes / 512;
             let mut shell = Command::new("sh");
-            shell.arg("-c").arg(format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\""));
+            shell.arg("-c").arg(format!("trap '' XFSZ; ulimit -S -f {blocks}; exec \"$0\" \"$@\""));
             shell.arg(sheaf);
             shell
         }

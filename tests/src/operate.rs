@@ -94,6 +94,33 @@ impl Operator {
         accepted_transition(&accepted)
     }
 
+    /// Lets one node join, so slowly that its copy is still under way when this returns and for as long as a test needs.
+    pub async fn grow_slowly(&self, url: &str, points_per_s: u64) -> u64 {
+        let limits = json!({ "points_per_s_max": points_per_s });
+        let body = json!({ "primary_url": url, "limits": limits });
+        let accepted = self.change(Method::POST, "/cluster/shards/grow", &body).await;
+        let transition = accepted_transition(&accepted).0;
+        self.running("it copies", |running| {
+            running["phase"] == "copy" && running["points_sent"].as_u64() > Some(0)
+        })
+        .await;
+        transition
+    }
+
+    /// Pauses, resumes or cancels a transition.
+    pub async fn steer(&self, transition: u64, word: &str) {
+        let path = format!("/cluster/transitions/{transition}/{word}");
+        self.change(Method::POST, &path, &Value::Null).await;
+    }
+
+    /// The texts of the history's lines of this kind, the oldest first.
+    pub async fn history(&self, kind: &str) -> Vec<String> {
+        let history = self.read("/cluster/history").await;
+        let lines = history.as_array().cloned().unwrap_or_default();
+        let of_kind = lines.iter().filter(|line| line["kind"] == kind);
+        of_kind.filter_map(|line| line["text"].as_str().map(str::to_owned)).collect()
+    }
+
     /// The first of the two steps of a join: it copies, and goes on only when promoted.
     pub async fn join(&self, url: &str) -> (u64, u64) {
         let path = "/cluster/shards/joining";

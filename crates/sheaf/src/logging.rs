@@ -12,6 +12,9 @@ pub fn start(format: LogFormat, level: &str) {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // It would report a log that can't be written (a full disk) to standard error, and panic when that fails too: a
+        // daemon must outlive its log.
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal());
     // Fails only when something else in this process logs already.
     match format {

@@ -98,7 +98,7 @@ pub(crate) fn cancel(
         return Ok(Decided::Change(Box::new(record), reply));
     }
     let at = record.queue.iter().position(|queued| queued.id == transition);
-    let at = at.ok_or(AskRefusal::UnknownTransition { transition })?;
+    let at = at.ok_or_else(|| not_underway(&record, transition))?;
     let queued = record.queue.remove(at);
     start::end_unstarted(&mut record, now, queued, Outcome::Cancelled, reason);
     Ok(Decided::Change(Box::new(record), reply))
@@ -120,9 +120,9 @@ fn adjust(
         }
         &mut running.options
     } else {
-        let mut queue = record.queue.iter_mut();
-        let queued = queue.find(|queued| queued.id == transition);
-        &mut queued.ok_or(AskRefusal::UnknownTransition { transition })?.options
+        let at = record.queue.iter().position(|queued| queued.id == transition);
+        let at = at.ok_or_else(|| not_underway(&record, transition))?;
+        &mut record.queue[at].options
     };
     let before = *options;
     change(options);
@@ -132,4 +132,14 @@ fn adjust(
     }
     record.note(now, HistoryKind::Transition, format!("{transition} was {done}"), Some(transition));
     Ok(Decided::Change(Box::new(record), reply))
+}
+
+/// Why a transition that neither runs nor waits can't be steered: who asks too late shall hear that it is committed.
+fn not_underway(record: &CoordinatorRecord, transition: TransitionId) -> AskRefusal {
+    let mut ended = record.ended.iter();
+    if ended.any(|report| report.id == transition && report.outcome == Outcome::Committed) {
+        AskRefusal::Committed { transition }
+    } else {
+        AskRefusal::UnknownTransition { transition }
+    }
 }

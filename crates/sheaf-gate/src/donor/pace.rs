@@ -14,18 +14,31 @@ const DELAY_MS_MAX: u64 = 25;
 const LOOK_MS: u64 = 100;
 
 /// Keeps a donor below the operator's limits: after sending, it waits for as long as that much should have taken.
+///
+/// What was sent is remembered, not until when to wait: a limit that is lifted counts at once.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
-    next_at: Time,
+    since: Time,
+    /// Sent since then, and not made up for by waiting when it was last sent.
+    points: u64,
+    bytes: u64,
 }
 
 impl Pace {
     pub fn sent(&mut self, points: u64, bytes: u64, copy: &CopyOptions, now: Time) {
+        if self.next_at(copy) <= now {
+            *self = Self { since: now, points: 0, bytes: 0 };
+        }
+        self.points = self.points.saturating_add(points);
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+
+    fn next_at(&self, copy: &CopyOptions) -> Time {
         let ms = |amount: u64, per_s: Option<u64>| {
-            per_s.map_or(0, |per_s| (amount * 1_000).div_ceil(per_s.max(1)))
+            per_s.map_or(0, |per_s| amount.saturating_mul(1_000).div_ceil(per_s.max(1)))
         };
-        let wait_ms = ms(points, copy.points_per_s_max).max(ms(bytes, copy.bytes_per_s_max));
-        self.next_at = self.next_at.max(now).plus_ms(wait_ms);
+        let points_ms = ms(self.points, copy.points_per_s_max);
+        self.since.plus_ms(points_ms.max(ms(self.bytes, copy.bytes_per_s_max)))
     }
 
     /// Whether a new range may be read now; wants to be woken when not.
@@ -37,8 +50,9 @@ impl Pace {
             ctx.wake(ctx.now.plus_ms(LOOK_MS), WakeReason::Stream);
             return false;
         }
-        if self.next_at > ctx.now {
-            ctx.wake(self.next_at, WakeReason::Stream);
+        let next_at = self.next_at(copy);
+        if next_at > ctx.now {
+            ctx.wake(next_at, WakeReason::Stream);
             return false;
         }
         true
@@ -70,5 +84,37 @@ impl Backpressure {
         if self.delay_ms > 0 {
             ctx.wake(self.next_look, WakeReason::Stream);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Time {
+        Time::default().plus_ms(ms)
+    }
+
+    fn points_per_s(max: u64) -> CopyOptions {
+        CopyOptions { points_per_s_max: Some(max), ..CopyOptions::default() }
+    }
+
+    #[test]
+    fn what_was_sent_is_waited_for_at_the_limit_in_force_not_at_an_earlier_one() {
+        let mut pace = Pace::default();
+        pace.sent(500, 0, &points_per_s(1), at(0));
+        assert_eq!(pace.next_at(&points_per_s(1)), at(500_000));
+        assert_eq!(pace.next_at(&points_per_s(1_000)), at(500));
+        assert_eq!(pace.next_at(&CopyOptions::default()), at(0));
+    }
+
+    #[test]
+    fn what_is_sent_before_the_last_was_waited_for_adds_up() {
+        let (mut pace, copy) = (Pace::default(), points_per_s(100));
+        pace.sent(10, 0, &copy, at(1_000));
+        pace.sent(10, 0, &copy, at(1_050));
+        assert_eq!(pace.next_at(&copy), at(1_200));
+        pace.sent(10, 0, &copy, at(5_000));
+        assert_eq!(pace.next_at(&copy), at(5_100));
     }
 }
