@@ -14,9 +14,11 @@ use crate::table::{Goal, Row, Table};
 use crate::{stage, synthetic};
 
 /// Connections, each with its own pace.
-const CONNECTIONS: u64 = 32;
-/// Milliseconds from one request of a connection to the next: 320 requests/s in all.
+const CONNECTIONS: u64 = 96;
+/// Milliseconds from one request of a connection to the next: 960 requests/s in all.
 const PERIOD_MS: u64 = 100;
+/// Of so many requests of a connection the last is a search, which concerns all shards and may be held too.
+const TURNS_PER_SEARCH: u64 = 16;
 /// Seconds of load before anything changes.
 const QUIET_SECS: u64 = 6;
 /// Milliseconds before and after the commit that count as the cut-over.
@@ -27,8 +29,17 @@ struct Asked {
     /// Milliseconds since 1970 when it was due.
     due: f64,
     took_ms: f64,
-    moves: bool,
+    of: Of,
     done: bool,
+}
+
+/// What a request is about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Of {
+    Mover,
+    Stayer,
+    /// A search: all points.
+    All,
 }
 
 /// What one grow under load showed.
@@ -45,7 +56,7 @@ pub async fn measure(quick: bool) -> Table {
         all.push(pass(points).await);
     }
     let title = format!(
-        "cutover: a grow from 2 shards to 3, {points} x {}, under {} requests/s (2 of 3 are gets, else upserts), {passes} passes",
+        "cutover: a grow from 2 shards to 3, {points} x {}, under {} requests/s (a third upserts, a few searches, else gets), {passes} passes",
         synthetic::DIM,
         CONNECTIONS * 1_000 / PERIOD_MS
     );
@@ -94,17 +105,21 @@ fn bystanders(all: &[Pass], table: &mut Table) {
         each.filter(|(pass, asked)| wanted(pass, asked)).map(|(_, asked)| asked.took_ms).collect()
     };
     let at = |pass: &Pass, name: &str| pass.report[name].as_f64().unwrap_or_default();
-    let quiet = select(&|pass, asked| !asked.moves && asked.due < pass.quiet_until);
     let around = |pass: &Pass, asked: &Asked| (asked.due - at(pass, "committed")).abs() < AROUND_MS;
     let during = |pass: &Pass, asked: &Asked| {
         asked.due >= at(pass, "requested") && asked.due <= at(pass, "ended")
     };
     let windows = [
-        ("ids that stay, around the commit", select(&|p, a| !a.moves && around(p, a)), true),
-        ("ids that stay, from request to end", select(&|p, a| !a.moves && during(p, a)), true),
-        ("ids that move, around the commit", select(&|p, a| a.moves && around(p, a)), false),
+        ("ids that stay, around the commit", Of::Stayer, true, true),
+        ("ids that stay, from request to end", Of::Stayer, false, true),
+        ("ids that move, around the commit", Of::Mover, true, false),
+        ("searches, around the commit", Of::All, true, false),
     ];
-    for (what, took, judged) in windows {
+    for (what, of, cutover, judged) in windows {
+        let took = select(&|pass, asked| {
+            asked.of == of && if cutover { around(pass, asked) } else { during(pass, asked) }
+        });
+        let quiet = select(&|pass, asked| asked.of == of && asked.due < pass.quiet_until);
         table.rows.push(Row {
             what: format!("{what}: p99 of {}, ms", took.len()),
             figure: format!("{:.2} (p50 {:.2})", took.percentile(0.99), took.median()),
@@ -168,8 +183,10 @@ async fn paced(
             break;
         }
         let number = ((turn * CONNECTIONS + worker) * 7919 % points) as usize;
+        // Not all connections do the same at the same time.
+        let kind = turn + worker;
         let status = match &mut connection {
-            Some(connection) => connection.ask(&one_request(turn, number)).await.ok(),
+            Some(connection) => connection.ask(&one_request(kind, number)).await.ok(),
             None => None,
         };
         if status.is_none() {
@@ -178,18 +195,33 @@ async fn paced(
         all.push(Asked {
             due: watch.started_wall_ms + due_ms as f64,
             took_ms: watch.elapsed_ms() - due_ms as f64,
-            moves: synthetic::owner(number, 2) != synthetic::owner(number, 3),
+            of: about(kind, number),
             done: status.is_some_and(|status| (200..300).contains(&status)),
         });
     }
     all
 }
 
+fn about(turn: u64, number: usize) -> Of {
+    if is_search(turn) {
+        return Of::All;
+    }
+    let moves = synthetic::owner(number, 2) != synthetic::owner(number, 3);
+    if moves { Of::Mover } else { Of::Stayer }
+}
+
+fn is_search(turn: u64) -> bool {
+    turn % TURNS_PER_SEARCH == TURNS_PER_SEARCH - 1
+}
+
 fn one_request(turn: u64, number: usize) -> bytes::Bytes {
-    let base = format!("/v1/collections/{}/points", stage::COLLECTION);
-    if turn % 3 == 0 {
-        request("POST", &base, &synthetic::upsert(&[number]))
+    let base = format!("/v1/collections/{}", stage::COLLECTION);
+    if is_search(turn) {
+        let body = format!("{{\"vector\":{}}}", synthetic::vector_json(number));
+        request("POST", &format!("{base}/query"), body.as_bytes())
+    } else if turn % 3 == 0 {
+        request("POST", &format!("{base}/points"), &synthetic::upsert(&[number]))
     } else {
-        request("GET", &format!("{base}/{}", synthetic::id(number)), b"")
+        request("GET", &format!("{base}/points/{}", synthetic::id(number)), b"")
     }
 }
