@@ -202,11 +202,17 @@ impl Node {
         self.signal(Signal::SIGCONT);
     }
 
-    fn signal(&self, signal: Signal) {
+    /// The id of its process.
+    ///
+    /// # Panics
+    /// It has ended.
+    pub fn process(&self) -> i32 {
         let id = self.child.id().and_then(|id| i32::try_from(id).ok());
-        let id =
-            id.unwrap_or_else(|| panic!("{} has ended by itself; {}", self.name, self.log_end()));
-        kill(Pid::from_raw(id), signal)
+        id.unwrap_or_else(|| panic!("{} has ended by itself; {}", self.name, self.log_end()))
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.process()), signal)
             .unwrap_or_else(|why| panic!("can't signal {}: {why}", self.name));
     }
 

@@ -1,7 +1,8 @@
-//! The project's own commands: `cargo xtask ci`, `tidy`, `sim`.
+//! The project's own commands: `cargo xtask ci`, `tidy`, `sim`, `bench`.
 //!
 //! Reads the command line and nothing else; each command has its file.
 
+mod bench;
 mod ci;
 mod metadata;
 mod sim;
@@ -36,6 +37,12 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Measure real processes and print tables against goals and rivals: [TOPIC…] [--quick]
+    #[command(disable_help_flag = true)]
+    Bench {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -43,6 +50,7 @@ fn main() -> ExitCode {
         Command::Ci { from } => ci::run(&root(), from, &command_names()),
         Command::Tidy => tidy::run(&root(), &command_names()),
         Command::Sim { args } => sim::run(&root(), &args),
+        Command::Bench { args } => bench::run(&root(), &args),
     };
     match done {
         Ok(code) => code,

@@ -34,7 +34,7 @@ const CORES: [&str; 6] = [
 ];
 
 /// A package of the workspace and the packages of the workspace that it may depend on, for tests too.
-const LAYERS: [(&str, &[&str]); 16] = [
+const LAYERS: [(&str, &[&str]); 17] = [
     ("sheaf-types", &[]),
     ("sheaf-map", &["sheaf-types"]),
     ("sheaf-protocol", &["sheaf-types", "sheaf-map"]),
@@ -104,6 +104,8 @@ const LAYERS: [(&str, &[&str]); 16] = [
             "sheaf-checkers",
         ],
     ),
+    // Measures real processes with the harness of the tests.
+    ("sheaf-bench", &["sheaf-types", "sheaf-map", "sheaf-tests"]),
     ("xtask", &[]),
 ];
 
