@@ -34,7 +34,7 @@ pub enum AskRefusal {
     NoShards,
     #[error("{url} is used by {by} already; give a node of its own")]
     UrlTaken { url: String, by: String },
-    #[error("nobody answers at {url}: {reason}; start the node, then ask again")]
+    #[error("no shard could be asked at {url}: {reason}; start one there, then ask again")]
     NodeUnreachable { url: String, reason: String },
     #[error("the node at {url} is already {shard}; it can't be a second shard")]
     NodeTaken { url: String, shard: ShardId },

@@ -22,6 +22,8 @@ pub(crate) struct Capture {
     moves: Moves,
     in_flight: BTreeMap<Key, u32>,
     lists: BTreeMap<ShardId, DirtyList>,
+    /// Writes of outgoing ids that were captured so far, for the metrics.
+    captured: u64,
 }
 
 impl Capture {
@@ -32,7 +34,7 @@ impl Capture {
             .filter(|pair| pair.donor == me)
             .map(|pair| (pair.recipient, DirtyList::default()))
             .collect();
-        Self { me, moves, in_flight: BTreeMap::new(), lists }
+        Self { me, moves, in_flight: BTreeMap::new(), lists, captured: 0 }
     }
 
     fn recipient_of(&self, id: &PointId) -> Option<ShardId> {
@@ -82,7 +84,10 @@ impl Capture {
             assert!(list.is_some(), "I7 capture-gapless: no list for {recipient}");
             if let Some(list) = list {
                 match outcome {
-                    Outcome::Done | Outcome::Unknown => list.mark(key),
+                    Outcome::Done | Outcome::Unknown => {
+                        list.mark(key);
+                        self.captured += 1;
+                    }
                     Outcome::Failed => {}
                 }
             }
@@ -108,6 +113,10 @@ impl Capture {
             .chain(in_flight.filter(|key| self.recipient_of(&key.1) == Some(recipient)))
             .map(|key| key.1.clone())
             .collect()
+    }
+
+    pub fn captured(&self) -> u64 {
+        self.captured
     }
 
     /// Ids that are dirty for any recipient.

@@ -165,6 +165,10 @@ impl Donor {
             .collect()
     }
 
+    pub fn captured(&self) -> u64 {
+        self.capture.captured()
+    }
+
     pub fn dirty(&self) -> u64 {
         self.capture.dirty()
     }

@@ -74,7 +74,9 @@ pub enum KeyError {
     EmptyScope,
     #[error("a key's scope has a '*' that is not at its pattern's end")]
     BadPattern,
-    #[error("a key is given twice; remove one, or it would be unclear what it allows")]
+    #[error(
+        "a key is given twice; remove one, or it would be unclear what it allows (the peer key must be no API key)"
+    )]
     Duplicate,
 }
 

@@ -7,6 +7,7 @@ mod collections;
 mod events;
 mod gates;
 mod intake;
+mod metrics;
 mod reads;
 mod refusal;
 mod steer;
@@ -26,7 +27,7 @@ use sheaf_transport::Transport;
 pub use gates::HttpGates;
 
 use crate::auth::{Keys, Role};
-use crate::metrics;
+use crate::metrics as measures;
 use crate::problem::Problem;
 
 /// What a coordinator's API is made of.
@@ -45,7 +46,8 @@ pub fn coordinator(parts: CoordinatorApiParts) -> Router {
     let CoordinatorApiParts { host, transport, keys, authorization } = parts;
     let clock = host.clock();
     let api = Arc::new(Api { host, transport, keys, authorization });
-    let measured = (metrics::Role::Coordinator, clock);
+    let measured = (measures::Role::Coordinator, clock);
+    measures::begin();
     Router::new()
         .merge(reading())
         .merge(changing())
@@ -58,11 +60,11 @@ pub fn coordinator(parts: CoordinatorApiParts) -> Router {
             let detail = "this path has no such method; nothing was changed";
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
         })
-        .layer(axum::middleware::from_fn_with_state(measured, metrics::measure))
+        .layer(axum::middleware::from_fn_with_state(measured, measures::measure))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics::metrics))
         .with_state(api)
-        .merge(metrics::routes())
 }
 
 fn reading() -> Router<Arc<Api>> {

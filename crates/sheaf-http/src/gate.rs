@@ -6,6 +6,7 @@
 mod collections;
 mod gather;
 mod internal;
+mod metrics;
 mod peers;
 mod points;
 mod refusal;
@@ -16,12 +17,10 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use metrics::gauge;
 use sheaf_runtime::gate::{GateHost, Operation, Request as GateRequest};
 use sheaf_types::limits::{BATCH_POINTS_MAX, BULK_POINTS_MAX};
 use sheaf_types::{MapVersion, ShardId, Time};
@@ -40,15 +39,15 @@ const READY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The routes of a gate. `keys` are those that it accepts; the cluster's own nodes show the peer key among them.
 pub fn gate(host: GateHost, keys: Keys) -> Router {
-    let gauges = middleware::from_fn_with_state(host.clone(), refresh_gauges);
+    measures::begin();
     let api = Arc::new(Api { host, keys });
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .merge(internal::routes())
+        .route("/metrics", get(metrics::metrics))
         .fallback(serve)
         .with_state(api)
-        .merge(measures::routes().layer(gauges))
 }
 
 struct Api {
@@ -190,31 +189,6 @@ fn answer_json(version: MapVersion, value: &impl serde::Serialize) -> Result<Res
 
 fn unwritable(error: serde_json::Error) -> Problem {
     Problem::internal(format!("the answer can't be written: {error}"))
-}
-
-/// What the core and the engine say of themselves, as it is when it is asked for.
-async fn refresh_gauges(State(host): State<GateHost>, request: Request, next: Next) -> Response {
-    if let Ok(report) = host.report().await {
-        let shard = report.shard.map_or_else(|| "none".to_owned(), |shard| shard.0.to_string());
-        let set = |name: &'static str, value: u64| {
-            gauge!(name, "shard" => shard.clone()).set(value as f64);
-        };
-        let core = host.metrics();
-        set("sheaf_gate_map_version", core.map_version.0);
-        set("sheaf_gate_held_requests", core.held_requests);
-        set("sheaf_gate_fenced", u64::from(core.fenced));
-        set("sheaf_gate_dirty_points", core.dirty_points);
-        set("sheaf_gate_sent_points", core.sent_points);
-        set("sheaf_gate_clean", u64::from(core.clean));
-        set("sheaf_gate_incarnation", report.incarnation.0);
-        set("sheaf_gate_points", report.load.points);
-        set("sheaf_gate_bytes", report.load.bytes);
-        set("sheaf_gate_disk_bytes", report.load.disk_bytes);
-        set("sheaf_gate_unindexed_points", report.load.unindexed_points);
-        set("sheaf_gate_request_p99_ms", report.load.request_p99_ms);
-        set("sheaf_gate_stall_ms_max", report.stall.stall_ms_max);
-    }
-    next.run(request).await
 }
 
 /// 404 that was found out at this version of the map.

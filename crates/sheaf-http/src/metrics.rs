@@ -2,19 +2,21 @@
 //!
 //! Decides names and buckets; never when to alarm. One recorder for each process; every role adds to it.
 
+pub(crate) mod gauges;
+
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use axum::routing::get;
 use http::{HeaderValue, StatusCode, header};
 use metrics::{counter, describe_counter, describe_histogram, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use sheaf_protocol::Refusal;
 use sheaf_runtime::Clock;
+
+use gauges::Gauges;
 
 const REQUESTS: &str = "sheaf_requests_total";
 const SECONDS: &str = "sheaf_request_seconds";
@@ -62,14 +64,15 @@ fn install() -> Option<PrometheusHandle> {
     Some(handle)
 }
 
-/// The route `GET /metrics`: open, like every exporter.
-pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
+/// Counts from now on. A server calls it before its first request.
+pub fn begin() {
     recorder();
-    Router::new().route("/metrics", get(render))
 }
 
-async fn render() -> Response {
-    let text = recorder().map(PrometheusHandle::render).unwrap_or_default();
+/// The answer to `GET /metrics`, which is open, like every exporter's: what was counted, and what is so now.
+pub(crate) fn answer(gauges: Gauges) -> Response {
+    let mut text = recorder().map(PrometheusHandle::render).unwrap_or_default();
+    text.push_str(&gauges.text());
     let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     let mut response = Response::new(text.into());
     response.headers_mut().insert(header::CONTENT_TYPE, content_type);

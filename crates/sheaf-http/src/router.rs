@@ -33,6 +33,7 @@ pub use cluster::{Coordinators, CoordinatorsError};
 
 use crate::auth::{Caller, Keys, Role};
 use crate::metrics;
+use crate::metrics::gauges::Gauges;
 use crate::problem::Problem;
 use intake::deadline;
 use shard::Shards;
@@ -59,15 +60,16 @@ pub struct RouterParts {
 pub fn router(parts: RouterParts) -> Result<Router, CoordinatorsError> {
     let RouterParts { host, transport, coordinators, keys, peer_key } = parts;
     let authorization = peer_key.as_deref().map(cluster::authorization).transpose()?;
+    metrics::begin();
     let clock = host.clock();
     let shards = Shards { transport, clock, authorization };
     let api = Arc::new(Api { host, coordinators, keys, shards });
     Ok(Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
+        .route("/metrics", get(figures))
         .fallback(serve)
-        .with_state(api)
-        .merge(metrics::routes()))
+        .with_state(api))
 }
 
 struct Api {
@@ -86,6 +88,17 @@ async fn readyz(State(api): State<Arc<Api>>) -> Response {
         }
         Err(problem) => problem.into_response(),
     }
+}
+
+/// `GET /metrics`
+async fn figures(State(api): State<Arc<Api>>) -> Response {
+    let mut gauges = Gauges::default();
+    let map = api.host.map();
+    let (version, shards) = map.map_or((0, 0), |map| (map.version().0, map.shards().len() as u64));
+    let help = "The version of the map by which the router routes; 0: it has none yet.";
+    gauges.one("sheaf_router_map_version", help, version);
+    gauges.one("sheaf_router_shards", "Shards in that map.", shards);
+    metrics::answer(gauges)
 }
 
 async fn serve(State(api): State<Arc<Api>>, request: Request) -> Response {

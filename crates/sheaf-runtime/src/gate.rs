@@ -95,11 +95,21 @@ impl GateHost {
         }
     }
 
-    /// What is durably so at this gate.
+    /// What is durably so at this gate. Of one that serves nothing, how full it is as of now: whether it may join hangs
+    /// on it, and one that was just swept still has the sample from before.
     ///
     /// # Errors
     /// The gate is stopping.
     pub async fn report(&self) -> Result<GateReport, Stopping> {
+        let report = self.reported().await?;
+        if report.shard.is_some() {
+            return Ok(report);
+        }
+        tasks::sample(&self.shared).await;
+        self.reported().await
+    }
+
+    async fn reported(&self) -> Result<GateReport, Stopping> {
         match self.ask(|token| Event::ReportWanted { token }).await {
             Some(Answer::Report(report)) => Ok(report),
             _ => Err(Stopping),

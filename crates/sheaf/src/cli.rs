@@ -96,6 +96,7 @@ pub struct Target {
     /// A coordinator's URL; repeat it for several
     #[arg(
         long,
+        global = true,
         value_name = "URL",
         env = "SHEAF_COORDINATOR",
         value_delimiter = ' ',
@@ -105,6 +106,7 @@ pub struct Target {
     /// A router's URL; repeat it for several
     #[arg(
         long,
+        global = true,
         value_name = "URL",
         env = "SHEAF_ROUTER",
         value_delimiter = ' ',
@@ -112,10 +114,10 @@ pub struct Target {
     )]
     pub router: Vec<String>,
     /// The key to show; best given in the environment, where other users can't see it
-    #[arg(long, value_name = "KEY", env = "SHEAF_API_KEY", hide_env_values = true)]
+    #[arg(long, global = true, value_name = "KEY", env = "SHEAF_API_KEY", hide_env_values = true)]
     pub api_key: Option<String>,
     /// Answer in JSON
-    #[arg(long)]
+    #[arg(long, global = true)]
     pub json: bool,
 }
 
@@ -275,6 +277,15 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn whom_to_ask_and_how_to_answer_may_stand_behind_every_word() {
+        for words in ["plan grow http://127.0.0.1:1", "collections list", "drain 1", "history"] {
+            let line = format!("sheaf {words} --json --coordinator http://c --api-key k");
+            let cli = Cli::try_parse_from(line.split(' '));
+            assert!(cli.is_ok_and(|cli| cli.command.wants_json()), "{line}");
+        }
     }
 
     #[test]

@@ -63,12 +63,13 @@ pub struct Follower {
     progress: Progress,
     /// When how many bytes had been sent, at the last look.
     last: Option<(Time, u64)>,
-    bytes_per_s: u64,
+    /// `None`: not measured yet.
+    bytes_per_s: Option<u64>,
 }
 
 impl Follower {
     pub fn new(show: Show, name: &str) -> Self {
-        Self { progress: Progress::new(show, name), last: None, bytes_per_s: 0 }
+        Self { progress: Progress::new(show, name), last: None, bytes_per_s: None }
     }
 
     /// The coordinator doesn't answer.
@@ -78,24 +79,32 @@ impl Follower {
 
     /// One look at it.
     pub fn look(&mut self, now: Time, transition: &Transition) {
+        if transition.ended {
+            return; // It has a sentence of its own.
+        }
         let (then, bytes) = *self.last.get_or_insert((now, transition.bytes_sent));
         let passed_ms = now.ms_since(then);
         if passed_ms >= RATE_OVER_MS {
-            self.bytes_per_s = transition.bytes_sent.saturating_sub(bytes) * 1_000 / passed_ms;
+            self.bytes_per_s =
+                Some(transition.bytes_sent.saturating_sub(bytes) * 1_000 / passed_ms);
             self.last = Some((now, transition.bytes_sent));
         }
-        let mut more = vec![format!("{}/s", units::bytes(self.bytes_per_s))];
-        if let Some(eta) = transition.eta_seconds {
-            more.push(format!("{} left", units::millis(eta * 1_000)));
+        let copies = matches!(transition.phase.as_str(), "copy" | "fence");
+        let mut more = Vec::new();
+        if let Some(rate) = self.bytes_per_s.filter(|_| copies) {
+            more.push(format!("{}/s", units::bytes(rate)));
+        }
+        if let Some(eta) = transition.eta_seconds.filter(|eta| copies && *eta > 0) {
+            more.push(format!("{eta} s left"));
         }
         if transition.attempts > 0 {
-            more.push(format!("fence attempts {}", transition.attempts));
+            more.push(format!("fence attempt {}", transition.attempts));
         }
         if transition.stall_ms_max > 0 {
             more.push(format!("longest stall {}", units::millis(transition.stall_ms_max)));
         }
         if let Some(reason) = transition.waiting_for.first() {
-            more.push(format!("waits for {reason}"));
+            more.push(format!("waiting: {reason}"));
         }
         let phase = if transition.paused { "paused" } else { transition.phase.as_str() };
         self.progress.update(
@@ -126,15 +135,61 @@ fn ended(transition: &Transition, value: &Value, json: bool) -> Result<(), Failu
 
 /// How it ended, in a line.
 pub fn sentence(transition: &Transition) -> String {
+    let Transition { id, kind, phase, .. } = transition;
+    let took = units::millis(transition.took_ms());
+    let sent = format!(
+        "{} sent, {}",
+        units::count(transition.points_sent),
+        units::bytes(transition.bytes_sent)
+    );
+    if !transition.committed {
+        return format!("transition {id} ({kind}) {phase} after {took}: {sent}");
+    }
+    let rate = transition.bytes_sent * 1_000 / transition.until_commit_ms().max(1);
+    let attempts = match transition.attempts {
+        1 => "1 fence attempt".to_owned(),
+        more => format!("{more} fence attempts"),
+    };
     format!(
-        "transition {} ({}) {}: {} points, {} in {}, {} fence attempts, longest stall {}",
-        transition.id,
-        transition.kind,
-        transition.phase,
+        "transition {id} ({kind}) {phase} in {took}: {} points moved ({sent}, {}/s until the commit), \
+         {attempts}, longest stall {}",
         units::count(transition.points),
-        units::bytes(transition.bytes_sent),
-        units::millis(transition.took_ms()),
-        transition.attempts,
+        units::bytes(rate),
         units::millis(transition.stall_ms_max),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_tells_what_moved_from_what_was_sent_and_how_fast() {
+        let moved = Transition {
+            id: 3,
+            kind: "grow".to_owned(),
+            phase: "committed".to_owned(),
+            ended: true,
+            committed: true,
+            points: 1_600,
+            points_sent: 1_818,
+            bytes_sent: 3_000_000,
+            attempts: 1,
+            stall_ms_max: 9,
+            started_ms: Some(1_000),
+            committed_ms: Some(1_500),
+            ended_ms: Some(1_600),
+            ..Transition::default()
+        };
+        assert_eq!(
+            sentence(&moved),
+            "transition 3 (grow) committed in 600 ms: 1,600 points moved (1,818 sent, 3.0 MB, 6.0 MB/s until the \
+             commit), 1 fence attempt, longest stall 9 ms"
+        );
+        let given_up = Transition { phase: "aborted".to_owned(), committed: false, ..moved };
+        assert_eq!(
+            sentence(&given_up),
+            "transition 3 (grow) aborted after 600 ms: 1,818 sent, 3.0 MB"
+        );
+    }
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::units;
+
 /// Milliseconds between two plain lines about the same thing.
 const LINE_EVERY_MS: u64 = 1_000;
 
@@ -57,17 +59,15 @@ impl Progress {
     /// once a second.
     pub fn update(&mut self, now_ms: u64, state: &str, done: u64, total: u64, more: &str) {
         if let Some(bar) = &self.bar {
-            bar.set_length(total.max(done));
-            bar.set_position(done);
+            bar.set_length(total);
+            bar.set_position(done.min(total));
             bar.set_message(format!("{state}  {more}"));
         }
         let due = self.last_line_ms.is_none_or(|last| now_ms.saturating_sub(last) >= LINE_EVERY_MS);
         if self.show == Show::Lines && (due || self.last_state != state) {
-            eprintln!(
-                "{}: {state}, {done} of {total} points{}{more}",
-                self.name,
-                if more.is_empty() { "" } else { ", " }
-            );
+            let parts = [state, &amount(done, total), more];
+            let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+            eprintln!("{}: {}", self.name, parts.join(", "));
             self.last_line_ms = Some(now_ms);
         }
         state.clone_into(&mut self.last_state);
@@ -84,6 +84,16 @@ impl Progress {
     }
 }
 
+/// What changes while it is copied is sent again: more can be sent than there is to move.
+fn amount(done: u64, total: u64) -> String {
+    let (sent, all) = (units::count(done), units::count(total));
+    match (done, total) {
+        (0, 0) => String::new(),
+        (done, total) if done <= total => format!("{sent} of {all} points"),
+        _ => format!("{sent} sent for {all} points"),
+    }
+}
+
 impl Drop for Progress {
     fn drop(&mut self) {
         if let Some(bar) = self.bar.take() {
@@ -97,6 +107,13 @@ const TEMPLATE: &str = "{prefix:<22} {bar:28} {human_pos:>7}/{human_len:<7} {wid
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn more_than_all_is_said_as_what_it_is_and_nothing_of_nothing_is_not_said() {
+        assert_eq!(amount(0, 0), "");
+        assert_eq!(amount(1_500, 1_600), "1,500 of 1,600 points");
+        assert_eq!(amount(1_818, 1_600), "1,818 sent for 1,600 points");
+    }
 
     #[test]
     fn the_template_of_the_bar_is_well_formed() {

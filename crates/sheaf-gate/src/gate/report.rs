@@ -36,6 +36,9 @@ pub struct GateMetrics {
     pub map_version: MapVersion,
     pub held_requests: u64,
     pub fenced: bool,
+    /// Writes of outgoing ids that the running transition captured.
+    pub captured_points: u64,
+    /// Of these, ids that the recipients haven't been told of yet: how far the copy lags.
     pub dirty_points: u64,
     pub sent_points: u64,
     pub clean: bool,
@@ -92,6 +95,7 @@ impl Gate {
             map_version: self.ledger.map().map_or(MapVersion(0), |map| map.version()),
             held_requests: self.requests.held() as u64,
             fenced: self.fence.is_some(),
+            captured_points: self.donor.as_ref().map_or(0, Donor::captured),
             dirty_points: self.donor.as_ref().map_or(0, Donor::dirty),
             sent_points: self.donor.as_ref().map_or(0, Donor::sent_points),
             clean: self.ledger.durable().clean,

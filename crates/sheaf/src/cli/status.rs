@@ -65,10 +65,10 @@ fn human(status: &Value) -> String {
 fn running(transition: &Transition) -> String {
     let waiting = match transition.waiting_for.as_slice() {
         [] => String::new(),
-        reasons => format!("; it waits for {}", reasons.join(", ")),
+        reasons => format!("; waiting: {}", reasons.join(", ")),
     };
     format!(
-        "transition {} ({}) is in the phase {}{}: {} of {} points sent, {} fence attempts{waiting}",
+        "transition {} ({}) is in the phase {}{}: {} sent for about {} points, fence attempts: {}{waiting}",
         transition.id,
         transition.kind,
         transition.phase,

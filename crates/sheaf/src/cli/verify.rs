@@ -16,7 +16,7 @@ pub async fn run(target: &Target) -> Result<(), Failure> {
         return Ok(());
     }
     let problems = audit.get("problems").and_then(Value::as_array).map_or(0, Vec::len);
-    Err(Failure::Failed(format!("the cluster is not as its map says: {problems} problems")))
+    Err(Failure::Failed(format!("the audit is not ok; problems: {problems}")))
 }
 
 fn human(audit: &Value) -> String {
@@ -42,7 +42,7 @@ fn human(audit: &Value) -> String {
     let verdict = if audit.get("ok").and_then(Value::as_bool) == Some(true) {
         "every point is on exactly its owner, nothing is extra"
     } else {
-        "NOT as the map says"
+        "NOT proven, the lines with ! say why"
     };
     format!(
         "map {}: {} points; {verdict}\n\n{table}{problems}",

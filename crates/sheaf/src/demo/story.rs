@@ -421,7 +421,7 @@ fn is_in_the_middle(transition: &Transition) -> bool {
 
 fn say_kill(step: &str, whom: &str, middle: &Transition) {
     eprintln!(
-        "{step}: kill -9 of {whom} after {} of {} points",
+        "{step}: kill -9 of {whom} in the copy, {} sent for {} points",
         units::count(middle.points_sent),
         units::count(middle.points)
     );
