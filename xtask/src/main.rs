@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask ci`, `tidy`, `sim`, `bench`.
+//! The project's own commands: `cargo xtask ci`, `tidy`, `sim`, `zoo`, `bench`.
 //!
 //! Reads the command line and nothing else; each command has its file.
 
@@ -7,6 +7,7 @@ mod ci;
 mod metadata;
 mod sim;
 mod tidy;
+mod zoo;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -43,6 +44,15 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Plant the known defects of `sim/zoo`, one after another, and have the simulator find each
+    Zoo {
+        /// Only mutants whose names begin so
+        #[arg(long, value_name = "NAME")]
+        only: Vec<String>,
+        /// Seeds after which a mutant counts as not found
+        #[arg(long, value_name = "SEEDS", default_value_t = zoo::SEEDS_MAX)]
+        seeds_max: u64,
+    },
 }
 
 fn main() -> ExitCode {
@@ -50,6 +60,7 @@ fn main() -> ExitCode {
         Command::Ci { from } => ci::run(&root(), from, &command_names()),
         Command::Tidy => tidy::run(&root(), &command_names()),
         Command::Sim { args } => sim::run(&root(), &args),
+        Command::Zoo { only, seeds_max } => zoo::run(&root(), &only, seeds_max),
         Command::Bench { args } => bench::run(&root(), &args),
     };
     match done {

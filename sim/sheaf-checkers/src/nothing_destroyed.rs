@@ -1,7 +1,10 @@
-//! P8: the only copy of a point is never deleted by Sheaf itself; at the end each point is at its owner, and only there.
+//! P8: the only copy of a point is never deleted by Sheaf itself, nor one that its owner doesn't durably know as its own; at the end
+//! each point is at its owner, and only there.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use sheaf_map::Map;
 use sheaf_types::ShardId;
 
 use crate::committed::Committed;
@@ -17,6 +20,8 @@ pub struct NothingDestroyed {
     truth: BTreeMap<PointAt, Option<Stamp>>,
     holds: BTreeMap<NodeId, BTreeMap<PointAt, Stamp>>,
     shards: BTreeMap<ShardId, NodeId>,
+    /// The map that each shard serves by, as its ledger holds it.
+    serves: BTreeMap<ShardId, Arc<Map>>,
     last: BTreeMap<NodeId, (Option<ShardId>, Vec<HeldPoint>)>,
 }
 
@@ -51,6 +56,17 @@ impl NothingDestroyed {
         if !dropped && kept != Some(&stamp) {
             let text = format!(
                 "node {} deleted {point:?} = {stamp}, but its owner {owner:?} holds {kept:?}",
+                node.0
+            );
+            return Err(Violation::new(LABEL, text));
+        }
+        let knows = |owner: &ShardId| {
+            let map = self.serves.get(owner)?;
+            (map.owner(point.id.placement_key()) == Some(*owner)).then_some(())
+        };
+        if !dropped && owner.as_ref().and_then(knows).is_none() {
+            let text = format!(
+                "node {} deleted {point:?} = {stamp}, before {owner:?} durably knew that it owns it",
                 node.0
             );
             return Err(Violation::new(LABEL, text));
@@ -93,6 +109,11 @@ impl Checker for NothingDestroyed {
         self.committed.learn(fact);
         match fact {
             Fact::Applied { .. } => self.applied(fact)?,
+            Fact::GateStarted { held, .. } | Fact::Persisted { held, .. } => {
+                if let (Some(shard), Some(map)) = (held.shard, &held.map) {
+                    self.serves.insert(shard, Arc::clone(map));
+                }
+            }
             Fact::Holds { node, shard, points } => {
                 self.last.insert(*node, (*shard, points.clone()));
             }

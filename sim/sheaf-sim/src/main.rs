@@ -4,10 +4,11 @@ use std::process::ExitCode;
 
 use sheaf_sim::report::{Outcome, keep_panics};
 use sheaf_sim::stories;
-use sheaf_sim::swarm::{What, run, run_all};
+use sheaf_sim::swarm::{Wanted, What, run, run_all};
 
 const USAGE: &str = "usage:
   sheaf-sim swarm --seeds A..B [--threads N] [--failures N]   many seeds
+  sheaf-sim swarm --seeds A..B --named I7,P1                   until one of these fires
   sheaf-sim swarm --seed N [--until EVENT] [--log]            one seed
   sheaf-sim story NAME --seed N [--until EVENT] [--log]       one story; `sheaf-sim stories` lists the names
   sheaf-sim stories [--seeds A..B]                            lists the stories, or runs them all";
@@ -19,6 +20,7 @@ struct Options {
     log: bool,
     threads: usize,
     failures: usize,
+    wanted: Wanted,
 }
 
 fn main() -> ExitCode {
@@ -59,7 +61,14 @@ fn obey(arguments: &[String]) -> Result<bool, String> {
 }
 
 fn options(arguments: &[String]) -> Result<Options, String> {
-    let mut options = Options { seeds: None, until: None, log: false, threads: 2, failures: 1 };
+    let mut options = Options {
+        seeds: None,
+        until: None,
+        log: false,
+        threads: 2,
+        failures: 1,
+        wanted: Wanted::default(),
+    };
     let mut arguments = arguments.iter();
     while let Some(flag) = arguments.next() {
         let mut value = || arguments.next().ok_or(format!("{flag} needs a value"));
@@ -79,6 +88,9 @@ fn options(arguments: &[String]) -> Result<Options, String> {
             "--until" => options.until = Some(number(value()?)?),
             "--threads" => options.threads = number(value()?)? as usize,
             "--failures" => options.failures = number(value()?)? as usize,
+            "--named" => {
+                options.wanted.numbers = value()?.split(',').map(str::to_owned).collect();
+            }
             "--log" => options.log = true,
             other => return Err(format!("there is no option {other}")),
         }
@@ -98,9 +110,14 @@ fn go(what: &What, options: &Options) -> bool {
         println!("seed {} trace {:016x}", outcome.seed, outcome.hash);
         (outcome.stats, vec![outcome])
     } else {
-        run_all(what, seeds, options.threads, options.failures, &|_| {})
+        run_all(what, seeds, options.threads, options.failures, &options.wanted, &|_| {})
     };
     let letters: Vec<String> = failures.iter().filter_map(Outcome::letter).collect();
+    if let Some((first, failure)) =
+        failures.iter().find_map(|first| Some((first, first.failure.as_ref()?)))
+    {
+        println!("found   {} by seed {}", failure.violation.label, first.seed);
+    }
     for letter in &letters {
         println!("{letter}\n");
     }

@@ -60,12 +60,32 @@ pub fn run(what: &What, seed: u64, log: bool, until: Option<u64>) -> Outcome {
     }
 }
 
-/// Runs many seeds on some threads. Stops after `failures_max` failures; returns them in the order of seeds.
+/// Which failures count.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// Numbers of invariants and promises, such as `I7`; none: every failure counts.
+    pub numbers: Vec<String>,
+}
+
+impl Wanted {
+    fn counts(&self, outcome: &Outcome) -> bool {
+        let Some(Failure { violation, .. }) = &outcome.failure else { return false };
+        let fired = |number: &String| {
+            let word = format!("{number} ");
+            // A core's own assertion carries the number in its text.
+            violation.label.starts_with(&word) || violation.text.contains(&word)
+        };
+        self.numbers.is_empty() || self.numbers.iter().any(fired)
+    }
+}
+
+/// Runs many seeds on some threads. Stops after `failures_max` failures that count; returns them in the order of seeds.
 pub fn run_all(
     what: &What,
     seeds: std::ops::Range<u64>,
     threads: usize,
     failures_max: usize,
+    wanted: &Wanted,
     each: &(dyn Fn(&Outcome) + Sync),
 ) -> (Stats, Vec<Outcome>) {
     let next = AtomicU64::new(seeds.start);
@@ -83,7 +103,7 @@ pub fn run_all(
                     each(&outcome);
                     let Ok(mut total) = total.lock() else { return };
                     total.0 += outcome.stats;
-                    if outcome.failure.is_some() {
+                    if wanted.counts(&outcome) {
                         total.1.push(outcome);
                         if total.1.len() >= failures_max {
                             stop.store(true, Ordering::Relaxed);

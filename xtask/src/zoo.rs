@@ -1,0 +1,155 @@
+//! `cargo xtask zoo`: plants each defect of `sim/zoo` in a copy of the sources and has the simulator find it.
+//!
+//! A mutant is killed when a checker that its header names fires. Never touches the sources themselves.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, bail, ensure};
+
+/// Seeds after which a mutant counts as not found. Source: the zoo's rule, docs/SIMULATION.md.
+pub const SEEDS_MAX: u64 = 50_000;
+/// Seeds over which a harmless change must stay green.
+const HARMLESS_SEEDS: u64 = 2_000;
+
+/// One file of the zoo.
+struct Mutant {
+    name: String,
+    patch: PathBuf,
+    /// Numbers of the invariants or promises of which one must fire; none: a harmless change that must stay green.
+    fires: Vec<String>,
+}
+
+/// What became of a mutant.
+struct Fate {
+    name: String,
+    /// As the simulator told it: which checker, which seed.
+    told: String,
+    seeds: u64,
+    seconds: f64,
+    as_expected: bool,
+}
+
+/// Runs the zoo, or those mutants whose names begin with one of `only`.
+///
+/// # Errors
+/// A patch has no header or no longer applies, or a mutant doesn't compile.
+pub fn run(root: &Path, only: &[String], seeds_max: u64) -> anyhow::Result<ExitCode> {
+    let zoo = root.join("target/zoo");
+    let tree = zoo.join("tree");
+    copy_sources(root, &tree)?;
+    let mut fates = Vec::new();
+    for mutant in mutants(root, only)? {
+        apply(&tree, &mutant, &[])?;
+        let fate = hunt(root, &zoo, &mutant, seeds_max);
+        apply(&tree, &mutant, &["--reverse"])?;
+        let fate = fate?;
+        println!("{}", line(&fate));
+        fates.push(fate);
+    }
+    ensure!(!fates.is_empty(), "no mutant has such a name");
+    Ok(summary(&fates))
+}
+
+fn line(fate: &Fate) -> String {
+    let verdict = if fate.as_expected { "ok    " } else { "FAILED" };
+    let Fate { name, told, seeds, seconds, .. } = fate;
+    format!("{verdict} {name:<46} {seeds:>6} seeds {seconds:>6.1} s  {told}")
+}
+
+fn summary(fates: &[Fate]) -> ExitCode {
+    let mut seeds: Vec<u64> =
+        fates.iter().filter(|fate| fate.seeds > 0).map(|fate| fate.seeds).collect();
+    seeds.sort_unstable();
+    let failed = fates.iter().filter(|fate| !fate.as_expected).count();
+    let median = seeds.get(seeds.len() / 2).copied().unwrap_or_default();
+    let most = seeds.last().copied().unwrap_or_default();
+    println!(
+        "zoo: {} mutants, {failed} not as expected; median {median} seeds, most {most}",
+        fates.len()
+    );
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn mutants(root: &Path, only: &[String]) -> anyhow::Result<Vec<Mutant>> {
+    let folder = root.join("sim/zoo");
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(&folder).with_context(|| format!("{}", folder.display()))? {
+        let patch = entry?.path();
+        if patch.extension().is_none_or(|extension| extension != "patch") {
+            continue;
+        }
+        let name = patch.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        if !only.is_empty() && !only.iter().any(|wanted| name.starts_with(wanted.as_str())) {
+            continue;
+        }
+        let text = std::fs::read_to_string(&patch)?;
+        let fires = text.lines().find_map(|line| line.strip_prefix("# fires: "));
+        let fires = fires.with_context(|| format!("{name} doesn't say what it fires"))?;
+        let words = fires.split_whitespace().map(str::to_owned);
+        found.push(Mutant { name, patch, fires: words.filter(|word| word != "nothing").collect() });
+    }
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(found)
+}
+
+/// Brings the copy up to date; files that are equal keep their times, so that little is built again.
+fn copy_sources(root: &Path, tree: &Path) -> anyhow::Result<()> {
+    let listed = Command::new("git").args(["ls-files", "-z"]).current_dir(root).output()?;
+    ensure!(listed.status.success(), "git can't list the sources");
+    for name in listed.stdout.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        let name = std::str::from_utf8(name)?;
+        let (from, to) = (root.join(name), tree.join(name));
+        let Ok(wanted) = std::fs::read(&from) else { continue }; // Deleted and not yet committed.
+        if std::fs::read(&to).is_ok_and(|there| there == wanted) {
+            continue;
+        }
+        std::fs::create_dir_all(to.parent().unwrap_or(tree))?;
+        std::fs::write(&to, wanted)?;
+    }
+    Ok(())
+}
+
+fn apply(tree: &Path, mutant: &Mutant, flags: &[&str]) -> anyhow::Result<()> {
+    // The copy lies inside a repository of which it is no part.
+    let status = Command::new("git")
+        .arg("apply")
+        .args(flags)
+        .arg(&mutant.patch)
+        .current_dir(tree)
+        .env("GIT_CEILING_DIRECTORIES", tree.parent().unwrap_or(tree))
+        .status()?;
+    ensure!(status.success(), "{} no longer applies: adapt it to the code", mutant.name);
+    Ok(())
+}
+
+/// Builds the simulator with the defect in it and lets it search.
+fn hunt(root: &Path, zoo: &Path, mutant: &Mutant, seeds_max: u64) -> anyhow::Result<Fate> {
+    let built = crate::cargo(&zoo.join("tree"))
+        .args(["build", "--quiet", "--profile", "sim", "--package", "sheaf-sim"])
+        .env("CARGO_TARGET_DIR", zoo.join("build"))
+        .env("RUSTFLAGS", "--cap-lints allow")
+        .status()?;
+    ensure!(built.success(), "{} doesn't compile: adapt it to the code", mutant.name);
+    let seeds = if mutant.fires.is_empty() { HARMLESS_SEEDS.min(seeds_max) } else { seeds_max };
+    let mut command = Command::new(zoo.join("build/sim/sheaf-sim"));
+    command.current_dir(root).args(["swarm", "--seeds", &format!("0..{seeds}")]);
+    if !mutant.fires.is_empty() {
+        command.args(["--named", &mutant.fires.join(",")]);
+    }
+    let ran = command.output()?;
+    let text = String::from_utf8_lossy(&ran.stdout);
+    let found = text.lines().find_map(|line| line.strip_prefix("found   "));
+    let stats = text.lines().find_map(|line| line.strip_prefix("swarm: "));
+    let Some(stats) = stats else { bail!("{}: the simulator said {text}", mutant.name) };
+    let seconds = stats.rsplit("; ").next().and_then(|last| last.split(' ').next());
+    let first_seed =
+        found.and_then(|found| found.rsplit(' ').next()).and_then(|n| n.parse::<u64>().ok());
+    Ok(Fate {
+        name: mutant.name.clone(),
+        told: found.unwrap_or("nothing fired").to_owned(),
+        seeds: first_seed.map_or(0, |seed| seed + 1),
+        seconds: seconds.and_then(|text| text.parse().ok()).unwrap_or_default(),
+        as_expected: found.is_some() != mutant.fires.is_empty(),
+    })
+}
