@@ -137,8 +137,10 @@ fn ended(transition: &Transition, value: &Value, json: bool) -> Result<(), Failu
 pub fn sentence(transition: &Transition) -> String {
     let Transition { id, kind, phase, .. } = transition;
     let took = units::millis(transition.took_ms());
+    // A donor that restarts counts anew what it sends.
+    let anew = if transition.points_sent < transition.points { " since a restart" } else { "" };
     let sent = format!(
-        "{} sent, {}",
+        "{} sent{anew}, {}",
         units::count(transition.points_sent),
         units::bytes(transition.bytes_sent)
     );
@@ -186,7 +188,10 @@ mod tests {
             "transition 3 (grow) committed in 600 ms: 1,600 points moved (1,818 sent, 3.0 MB, 6.0 MB/s until the \
              commit), 1 fence attempt, longest stall 9 ms"
         );
-        let given_up = Transition { phase: "aborted".to_owned(), committed: false, ..moved };
+        let restarted = Transition { points_sent: 670, ..moved.clone() };
+        assert!(sentence(&restarted).contains("1,600 points moved (670 sent since a restart, "));
+        let given_up =
+            Transition { phase: "aborted".to_owned(), committed: false, points: 0, ..moved };
         assert_eq!(
             sentence(&given_up),
             "transition 3 (grow) aborted after 600 ms: 1,818 sent, 3.0 MB"

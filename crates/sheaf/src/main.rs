@@ -4,6 +4,8 @@ mod cli;
 mod client;
 mod config;
 mod demo;
+#[cfg(test)]
+mod documented;
 mod follow;
 mod import;
 mod logging;

@@ -2,7 +2,7 @@
 //!
 //! Decides what counts as a problem; changes nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use axum::extract::State;
 use futures_util::future::join_all;
 use http::{HeaderMap, Method, StatusCode};
 use serde::Serialize;
+use sheaf_coordinator::{Coordinator, Health};
 use sheaf_map::{Map, ShardEntry};
 use sheaf_transport::Limits;
 use sheaf_types::{Digest, MapVersion, PointId, ShardId};
@@ -55,7 +56,15 @@ pub(super) async fn verify(
     let audits = map.shards().iter().map(|entry| audit(&api, entry));
     let audits = join_all(audits).await;
     let running = api.host.look(|core| core.record().transition.is_some());
-    Ok(Json(judge(&map, audits, running)))
+    Ok(Json(judge(&map, audits, &not_following(&api), running)))
+}
+
+/// Shards that don't do what this coordinator says, with the reason: its record may be older than what they know, and
+/// then its map proves nothing, even where the versions' numbers are equal.
+fn not_following(api: &Api) -> BTreeMap<ShardId, String> {
+    let shards = api.host.look(Coordinator::status).shards.into_iter();
+    let down = shards.filter(|shard| shard.health == Health::Down);
+    down.map(|shard| (shard.id, shard.reason.unwrap_or_default())).collect()
 }
 
 async fn audit(api: &Api, entry: &ShardEntry) -> Result<AuditReply, String> {
@@ -68,7 +77,12 @@ async fn audit(api: &Api, entry: &ShardEntry) -> Result<AuditReply, String> {
 }
 
 /// While a transition runs, foreign points are what it moves and no problem.
-fn judge(map: &Map, audits: Vec<Result<AuditReply, String>>, running: bool) -> Verified {
+fn judge(
+    map: &Map,
+    audits: Vec<Result<AuditReply, String>>,
+    not_following: &BTreeMap<ShardId, String>,
+    running: bool,
+) -> Verified {
     let mut verified =
         Verified { ok: true, version: map.version(), shards: Vec::new(), problems: Vec::new() };
     let names: BTreeSet<&str> = map.collections().iter().map(|c| c.name()).collect();
@@ -81,6 +95,9 @@ fn judge(map: &Map, audits: Vec<Result<AuditReply, String>>, running: bool) -> V
                 continue;
             }
         };
+        if let Some(reason) = not_following.get(&id) {
+            verified.problems.push(format!("{id} doesn't follow this coordinator: {reason}"));
+        }
         if audit.version != map.version() {
             let (theirs, ours) = (audit.version, map.version());
             verified
@@ -110,4 +127,35 @@ fn judge(map: &Map, audits: Vec<Result<AuditReply, String>>, running: bool) -> V
     }
     verified.ok = verified.problems.is_empty();
     verified
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sheaf_map::Weight;
+    use sheaf_types::{ClusterId, StoreId, TransitionId};
+
+    #[test]
+    fn an_audit_of_shards_that_follow_another_record_is_not_ok_though_all_numbers_agree() {
+        let entry = ShardEntry {
+            id: ShardId(1),
+            primary_url: "http://node-1:7000".to_owned(),
+            replica_urls: Vec::new(),
+            weight: Weight::default(),
+            store_id: StoreId::from("store"),
+        };
+        let (cluster, none) = (ClusterId::from("c"), TransitionId(0));
+        let map = Map::new(cluster, MapVersion(9), none, vec![entry], Vec::new()).unwrap();
+        let audit = || AuditReply {
+            version: MapVersion(9),
+            owned: BTreeMap::new(),
+            foreign_points: 0,
+            foreign_ids: Vec::new(),
+        };
+        assert!(judge(&map, vec![Ok(audit())], &BTreeMap::new(), false).ok);
+        let stale = BTreeMap::from([(ShardId(1), "the directive is older".to_owned())]);
+        let verified = judge(&map, vec![Ok(audit())], &stale, false);
+        assert!(!verified.ok);
+        assert!(verified.problems[0].contains("s1 doesn't follow this coordinator"));
+    }
 }

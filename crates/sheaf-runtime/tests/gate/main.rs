@@ -21,6 +21,14 @@ async fn a_standby_serves_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_standby_says_how_full_it_is_when_it_is_asked() {
+    let world = World::new().await;
+    assert_eq!(world.host.report().await.unwrap().load.points, 0);
+    world.fill("left over").await;
+    assert_eq!(world.host.report().await.unwrap().load.points, 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_was_written_is_read_and_counted_at_the_map_that_was_ordered() {
     let world = World::serving().await;
     assert_eq!(world.write("a", 100).await.unwrap().version, MapVersion(2));

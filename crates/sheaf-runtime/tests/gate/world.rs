@@ -49,6 +49,14 @@ impl World {
         world
     }
 
+    /// A point that came into the engine past the gate.
+    pub async fn fill(&self, id: &str) {
+        let map = map(2, &[1]);
+        let config = map.collections()[0].config.clone();
+        self.engine.create_collection(COLLECTION, config).await.unwrap();
+        self.engine.apply(COLLECTION, vec![Write::Upsert(point(id))]).await.unwrap();
+    }
+
     /// A later directive, answered once it is followed.
     pub async fn direct(&self, map: Map, order: Option<Order>) -> Option<GateReport> {
         let revision = {

@@ -32,7 +32,10 @@ pub async fn run(args: &ThrottleArgs) -> Result<(), Failure> {
     let answer: Value =
         client.change(Method::POST, &path, Some(&body), &args.change.change()).await?;
     output::answer(args.target.json, &answer, |_| {
-        format!("transition {transition} copies at {}", args.rates.join(", "))
+        let rates = args.rates.join(", ");
+        let rates =
+            if rates == "off" { "without a limit".to_owned() } else { format!("at {rates}") };
+        format!("transition {transition} copies {rates}")
     })
 }
 
