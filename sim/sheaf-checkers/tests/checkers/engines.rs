@@ -3,10 +3,12 @@
 use sheaf_checkers::capture_gapless::CaptureGapless;
 use sheaf_checkers::nothing_destroyed::NothingDestroyed;
 use sheaf_checkers::sweep_foreign::SweepForeign;
-use sheaf_checkers::{By, EndState, Fact, PointAt, Stamp};
+use sheaf_checkers::{By, EndState, Fact, Held, NodeId, PointAt, Stamp};
+use sheaf_types::ShardId;
 
 use crate::facts::{
-    after, applied, before, entry, fires, holds, map_of, moving, quiet, staying, stored,
+    after, applied, before, entry, fires, held, holds, map_of, moving, persisted, quiet, staying,
+    stored,
 };
 
 /// A point, its stamp, and whether a write may still change it.
@@ -61,7 +63,7 @@ fn ended() -> Fact {
 }
 
 #[test]
-fn p8_fires_when_the_only_copy_is_deleted() {
+fn p8_fires_when_the_only_copy_is_deleted_or_one_whose_owner_does_not_know_of_it() {
     let written = || applied(1, By::Request, moving(), None, Some(7));
     let arrives = |stamp| applied(2, By::Gate, moving(), None, Some(stamp));
     let swept = || applied(1, By::Gate, moving(), Some(7), None);
@@ -71,10 +73,13 @@ fn p8_fires_when_the_only_copy_is_deleted() {
     fires(&[old(), written(), arrives(6), new(), swept()]);
     fires(&[old(), written(), arrives(7), swept()]); // Not committed yet: it is the owner itself.
     let quiet = |facts: &[Fact]| quiet(NothingDestroyed::default(), facts);
-    quiet(&[old(), written(), arrives(7), new(), swept()]);
+    let knows = Held { shard: Some(ShardId(2)), ..held(2, &after(), None) };
+    let knows = Fact::Persisted { node: NodeId(2), held: knows };
+    fires(&[old(), written(), arrives(7), new(), swept()]); // Its owner doesn't know yet that it is.
+    quiet(&[old(), written(), arrives(7), new(), knows, swept()]);
     quiet(&[old(), written(), applied(1, By::Request, moving(), Some(7), None)]);
     let aborted = applied(2, By::Gate, moving(), Some(7), None);
-    quiet(&[old(), written(), arrives(7), aborted]);
+    quiet(&[persisted(held(1, &before(), None)), old(), written(), arrives(7), aborted]);
 }
 
 #[test]
