@@ -180,6 +180,9 @@ pub(crate) fn decide(
     if let Some(replayed) = replayed(record, asked) {
         return replayed.map(Decided::Unchanged);
     }
+    if let Some(shard) = contacts.ahead_of(record) {
+        return Err(AskRefusal::RecordOutdated { shard });
+    }
     let version = record.map.version();
     if let Some(expected) = asked.expects.filter(|expected| *expected != version) {
         return Err(AskRefusal::OtherVersion { expected, version });

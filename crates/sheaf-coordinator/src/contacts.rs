@@ -13,6 +13,7 @@ use crate::directives::Intent;
 use crate::effect::{Outgoing, WakeReason};
 use crate::event::PollAnswer;
 use crate::jitter::Jitter;
+use crate::record::CoordinatorRecord;
 
 /// Milliseconds that a gate without news may hold a poll.
 const POLL_WAIT_MS: u64 = 1_000;
@@ -208,6 +209,21 @@ impl Contacts {
     /// The gate's newest report, however old.
     pub(crate) fn last(&self, shard: ShardId) -> Option<&GateReport> {
         self.gates.get(&shard)?.observed.last()
+    }
+
+    /// A gate that follows a later record than this coordinator has: the store was set back, or another coordinator reigns. What was
+    /// decided on such a record could be a second map of a version that exists.
+    pub(crate) fn ahead_of(&self, record: &CoordinatorRecord) -> Option<ShardId> {
+        let is_ahead = |contact: &Contact| match &contact.observed {
+            Observed::Refusing { refusal: DirectiveRefusal::Deposed { highest }, .. } => {
+                *highest > record.term
+            }
+            Observed::Refusing { refusal: DirectiveRefusal::Stale { revision, map }, .. } => {
+                *revision > record.revision || *map > record.map.version()
+            }
+            _ => false,
+        };
+        self.gates.iter().find(|(_, contact)| is_ahead(contact)).map(|(shard, _)| *shard)
     }
 
     pub(crate) fn observed(&self, shard: ShardId) -> Option<&Observed> {

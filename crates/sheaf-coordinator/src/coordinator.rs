@@ -166,6 +166,9 @@ impl Coordinator {
 
     /// Makes the next decision; `false` when there is none.
     fn decide(&mut self, effects: &mut Effects) -> bool {
+        if self.contacts.ahead_of(self.ledger.durable()).is_some() {
+            return self.decide_ask(effects); // It is refused, with the reason.
+        }
         let facts = self.facts();
         let step = moves::next_step(&facts);
         if let Some(record) = step {

@@ -16,6 +16,10 @@ pub enum AskRefusal {
         "another coordinator has taken over while this was being stored, so it may or may not have been decided; look at the status, or ask again with the same idempotency key"
     )]
     OutcomeUnknown,
+    #[error(
+        "{shard} follows a later record than this coordinator has, so its store was set back or another coordinator reigns; nothing was changed. Everything is served. Restore the newest record of the store, then start again"
+    )]
+    RecordOutdated { shard: ShardId },
     #[error("{limit} changes wait for the store already; nothing was changed, ask again later")]
     TooManyAsks { limit: usize },
     #[error("the change could not be decided before the deadline; nothing was changed, ask again")]

@@ -280,3 +280,25 @@ fn without_a_configuration_a_coordinator_is_inert_but_alive() {
     assert_eq!(world.core.health().len(), 0);
     assert_eq!(world.version(), 1);
 }
+
+#[test]
+fn a_coordinator_whose_store_was_set_back_decides_nothing() {
+    let mut world = World::of_shards(2);
+    let backup = Arc::clone(&world.stored);
+    world.grow(3);
+    world.finish();
+    world.stored = backup;
+    world.restart();
+    world.advance(100);
+    let before = (world.version(), world.record().transition.clone());
+    let weight = "1".parse().unwrap();
+    for ask in [
+        Ask::Reweight { shard: shard(1), weight, options: options() },
+        Ask::DropCollection { name: "words".into() },
+    ] {
+        let refused = world.ask(ask);
+        assert!(matches!(refused, Err(AskRefusal::RecordOutdated { .. })), "{refused:?}");
+    }
+    world.advance(10_000);
+    assert_eq!((world.version(), world.record().transition.clone()), before);
+}

@@ -7,7 +7,9 @@ use sheaf_protocol::{
     CopyState, Directive, DirectiveRefusal, DonorReport, GateReport, Load, Proof, RecipientReport,
     Sealed, Stage, StallReport, StreamId,
 };
-use sheaf_types::{Attempt, ClusterId, Digest, Incarnation, Revision, ShardId, StoreId, Term};
+use sheaf_types::{
+    Attempt, ClusterId, Digest, Incarnation, MapVersion, Revision, ShardId, StoreId, Term,
+};
 
 pub struct ModelGate {
     pub alive: bool,
@@ -88,8 +90,8 @@ impl ModelGate {
         if directive.term < self.told.0 {
             return Err(DirectiveRefusal::Deposed { highest: self.told.0 });
         }
-        if (directive.term, directive.revision) < self.told {
-            let map = directive.map.version();
+        let map = self.directive.as_ref().map_or(MapVersion(0), |told| told.map.version());
+        if (directive.term, directive.revision) < self.told || directive.map.version() < map {
             return Err(DirectiveRefusal::Stale { revision: self.told.1, map });
         }
         self.told = (directive.term, directive.revision);

@@ -23,7 +23,9 @@ pub(super) fn refused(refusal: &AskRefusal) -> Problem {
 
 fn status(refusal: &AskRefusal) -> StatusCode {
     match refusal {
-        AskRefusal::Deposed | AskRefusal::TimedOut => StatusCode::SERVICE_UNAVAILABLE,
+        AskRefusal::Deposed | AskRefusal::RecordOutdated { .. } | AskRefusal::TimedOut => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         AskRefusal::OutcomeUnknown => StatusCode::GATEWAY_TIMEOUT,
         AskRefusal::TooManyAsks { .. } | AskRefusal::QueueFull { .. } => {
             StatusCode::TOO_MANY_REQUESTS
