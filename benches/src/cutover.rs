@@ -219,7 +219,7 @@ fn one_request(turn: u64, number: usize) -> bytes::Bytes {
     if is_search(turn) {
         let body = format!("{{\"vector\":{}}}", synthetic::vector_json(number));
         request("POST", &format!("{base}/query"), body.as_bytes())
-    } else if turn % 3 == 0 {
+    } else if turn.is_multiple_of(3) {
         request("POST", &format!("{base}/points"), &synthetic::upsert(&[number]))
     } else {
         request("GET", &format!("{base}/points/{}", synthetic::id(number)), b"")
