@@ -3,7 +3,9 @@
 //! Every test starts its own cluster, is bounded, and ends what it started.
 
 mod autoscale;
+mod bad_cluster_requests;
 mod bad_data_requests;
+mod bad_starts;
 mod catalogue_while_moving;
 mod full_disks;
 mod kills;
