@@ -71,9 +71,6 @@ fn case(
 fn wrong_settings() -> Vec<Case> {
     let (open, dir): (&[&str], &[&str]) = (&["--insecure"], &["--data-dir", "DIR"]);
     let there: &[&str] = &["--coordinator", "http://127.0.0.1:1"];
-    let coordinator = |what, more: &[&'static str], words: &[&'static str]| {
-        case(what, "coordinator", &[&LOOPBACK, &["--insecure", "--data-dir", "DIR"], more], words)
-    };
     vec![
         case("no keys", "coordinator", &[&LOOPBACK, dir], &["--api-key", "--insecure"]),
         case("no keys", "shard", &[&LOOPBACK, dir, there], &["--api-key", "--insecure"]),
@@ -128,6 +125,15 @@ fn wrong_settings() -> Vec<Case> {
             &[&LOOPBACK, open, there, &["--config", "DIR/none.toml"]],
             &["none.toml"],
         ),
+    ]
+}
+
+/// What only a coordinator can be told wrongly.
+fn wrong_coordinator_settings() -> Vec<Case> {
+    let coordinator = |what, more: &[&'static str], words: &[&'static str]| {
+        case(what, "coordinator", &[&LOOPBACK, &["--insecure", "--data-dir", "DIR"], more], words)
+    };
+    vec![
         coordinator("a short fence", &["--fence-budget-ms", "1"], &["fence_budget_ms"]),
         coordinator(
             "a shard twice",
@@ -149,7 +155,8 @@ fn wrong_settings() -> Vec<Case> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wrong_settings_stop_the_start_with_one_message_that_says_what_to_change() {
     let folder = tempfile::tempdir().expect("the system has room for temporary folders");
-    for (number, (what, arguments, words)) in wrong_settings().into_iter().enumerate() {
+    let cases = wrong_settings().into_iter().chain(wrong_coordinator_settings());
+    for (number, (what, arguments, words)) in cases.enumerate() {
         let data = folder.path().join(number.to_string());
         let dir = data.display().to_string();
         let arguments: Vec<String> =
