@@ -2,7 +2,7 @@
 //!
 //! Decides nothing. Every wait ends at the request's deadline.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
 
@@ -42,11 +42,13 @@ impl RouterHost {
     {
         let now = self.clock().now();
         let operation = Operation::new(now, map, op, deadline, self.next_seed());
-        let mut request = Request { host: self, operation, replies: BTreeMap::new() };
+        let mut request =
+            Request { host: self, operation, open: BTreeSet::new(), replies: BTreeMap::new() };
         let mut calls = FuturesUnordered::new();
         let mut effects = request.handle(Event::Start);
         loop {
             for id in &effects.discard {
+                request.open.remove(id);
                 request.replies.remove(id);
             }
             if let Some(verdict) = effects.answer {
@@ -58,6 +60,7 @@ impl RouterHost {
             }
             for call in effects.calls {
                 let id = call.id;
+                request.open.insert(id);
                 let sent = send(call, request.operation.map().clone());
                 calls.push(async move {
                     let (outcome, reply) = sent.await;
@@ -73,6 +76,8 @@ impl RouterHost {
 struct Request<'a, T> {
     host: &'a RouterHost,
     operation: Operation,
+    /// Calls whose replies are wanted: one that the core has discarded is answered all the same.
+    open: BTreeSet<CallId>,
     replies: BTreeMap<CallId, T>,
 }
 
@@ -111,7 +116,8 @@ impl<T> Request<'_, T> {
     }
 
     fn replied(&mut self, call: CallId, outcome: Outcome, reply: Option<T>) -> Effects {
-        if let Some(reply) = reply
+        if self.open.remove(&call)
+            && let Some(reply) = reply
             && matches!(outcome, Outcome::Done { .. } | Outcome::Failed)
         {
             self.replies.insert(call, reply);

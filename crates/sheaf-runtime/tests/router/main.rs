@@ -230,3 +230,29 @@ async fn replies_of_an_abandoned_round_are_not_part_of_the_answer() {
     assert_eq!(replies, BTreeMap::from([(1, 4), (2, 4)]));
     assert_eq!(ended.map.version(), MapVersion(4));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_late_reply_of_an_abandoned_round_is_not_part_of_the_answer() {
+    let source = Coordinators::new(vec![Some(map("c", 3, 2))]);
+    let host = host(&source);
+    at_least(&host, 3).await;
+    let publish = source.clone();
+    let send = |call: Call, _: Arc<Map>| {
+        let publish = publish.clone();
+        async move {
+            if call.version == MapVersion(3) && call.shard == ShardId(2) {
+                publish.set(0, Some(self::map("c", 4, 2)));
+                let refusal = Refusal::OtherVersion { version: MapVersion(4) };
+                return (Outcome::Refused(refusal), None);
+            }
+            // The first shard's answer at the old version comes in the middle of the next round.
+            let patience_ms = if call.version == MapVersion(3) { 300 } else { 600 };
+            tokio::time::sleep(Duration::from_millis(patience_ms)).await;
+            (Outcome::Done { version: call.version }, Some((call.shard.0, call.version.0)))
+        }
+    };
+    let deadline = host.clock().now().plus_ms(10_000);
+    let ended = host.run(host.map().unwrap(), Op::Gather, deadline, send).await;
+    let replies: Vec<(u64, u64)> = ended.replies.into_values().collect();
+    assert_eq!(replies, [(1, 4), (2, 4)]);
+}
