@@ -2,6 +2,7 @@
 
 pub mod auth;
 pub mod coordinator;
+pub mod drain;
 pub mod frame;
 pub mod gate;
 pub mod metrics;

@@ -56,6 +56,7 @@ pub async fn serve(
             tracing::debug!(%error, "a connection keeps Nagle's delay");
         }
     });
+    let routes = sheaf_http::drain::drained(routes);
     let served = axum::serve(listener, routes).with_graceful_shutdown(async move {
         // An error: the sender is gone, so this has ended anyway.
         stopped.wait_for(|stopped| *stopped).await.ok();
