@@ -32,6 +32,20 @@ fn a_grow_goes_through_all_phases_and_leaves_a_proof() {
 }
 
 #[test]
+fn what_is_to_move_is_counted_anew_when_the_copy_begins() {
+    let mut world = World::of_shards(2);
+    world.grow(3);
+    world.advance_to("prepare");
+    assert_eq!(world.record().transition.as_ref().unwrap().points_expected, 0);
+    // Written before the transition began, and not yet reported then.
+    world.gate(1).points = 3_000;
+    world.gate(2).points = 3_000;
+    world.advance_to("copy");
+    let expected = world.record().transition.as_ref().unwrap().points_expected;
+    assert!((1_500..2_500).contains(&expected), "about a third of 6,000: {expected}");
+}
+
+#[test]
 fn a_drained_node_is_a_standby_again_and_may_join_again_under_a_new_id() {
     let mut world = World::of_shards(3);
     world.accepted(Ask::Drain { shard: shard(2), options: options() });

@@ -17,7 +17,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 use sheaf_engines::Engine;
 use sheaf_gate::{Answer, Event, Token};
 use sheaf_map::Map;
-use sheaf_protocol::{Directive, DirectiveRefusal, Frame, FrameRefusal, GateReport, Verdict};
+use sheaf_protocol::{
+    Directive, DirectiveRefusal, Frame, FrameRefusal, GateReport, Stage, Verdict,
+};
 use sheaf_types::Time;
 use tokio::sync::{Notify, watch};
 
@@ -87,6 +89,10 @@ impl GateHost {
         seen: Seen,
         deadline: Time,
     ) -> Result<Result<GateReport, DirectiveRefusal>, Stopping> {
+        if directive.order.as_ref().is_some_and(|order| order.stage == Stage::Prepare) {
+            // How much is to move is judged by the load of this moment, not by the last sample.
+            tasks::sample(&self.shared).await;
+        }
         let directive = Box::new(directive);
         let asked = |token| Event::Directed { token, directive, seen, deadline };
         match self.ask(asked).await {

@@ -1,8 +1,10 @@
 //! From Prepare to Copy: donors capture and recipients can receive.
 
+use sheaf_map::Moves;
 use sheaf_types::ShardId;
 
 use super::Facts;
+use super::start;
 use super::waiting::{Waiting, Why};
 use crate::record::{CoordinatorRecord, HistoryKind, Phase, Transition};
 
@@ -12,10 +14,15 @@ pub(super) fn begin(facts: &Facts<'_>) -> Option<CoordinatorRecord> {
     if unprepared(facts, transition).next().is_some() {
         return None;
     }
+    let moves = Moves::between(facts.record.map.placement(), transition.next.placement());
+    // What the donors said before may be from before the points were written.
+    let (points_expected, bytes_expected) = start::expected(facts, &moves);
     let mut record = facts.draft();
     let running = record.transition.as_mut()?;
     running.phase = Phase::Copy;
     running.copy_since = Some(facts.now);
+    running.points_expected = points_expected;
+    running.bytes_expected = bytes_expected;
     let (id, donors, recipients) = (running.id, running.donors.len(), running.recipients.len());
     let text = format!("{id} copies: {donors} donors and {recipients} recipients are prepared");
     record.note(facts.now, HistoryKind::Transition, text, Some(id));

@@ -82,8 +82,7 @@ fn begin(facts: &Facts<'_>, queued: &Queued) -> Result<Transition, String> {
     let moves = Moves::between(from, to);
     let joining = next.shards().iter().map(|entry| entry.id).filter(|id| map.shard(*id).is_none());
     let recipients: BTreeSet<ShardId> = moves.recipients().iter().copied().chain(joining).collect();
-    let load = |shard| facts.contacts.last(shard).map(|report| report.load).unwrap_or_default();
-    let estimate = plan::estimate(&moves, load);
+    let (points_expected, bytes_expected) = expected(facts, &moves);
     Ok(Transition {
         id: queued.id,
         request: queued.request.clone(),
@@ -99,12 +98,19 @@ fn begin(facts: &Facts<'_>, queued: &Queued) -> Result<Transition, String> {
         started: facts.now,
         copy_since: None,
         committed: None,
-        points_expected: estimate.iter().map(|pair| pair.points).sum(),
-        bytes_expected: estimate.iter().map(|pair| pair.bytes).sum(),
+        points_expected,
+        bytes_expected,
         fences: VecDeque::new(),
         moves: Vec::new(),
         confirmed: Vec::new(),
     })
+}
+
+/// Points and bytes that are to move, by what the donors said last.
+pub(super) fn expected(facts: &Facts<'_>, moves: &Moves) -> (u64, u64) {
+    let load = |shard| facts.contacts.last(shard).map(|report| report.load).unwrap_or_default();
+    let estimate = plan::estimate(moves, load);
+    estimate.iter().fold((0, 0), |(points, bytes), pair| (points + pair.points, bytes + pair.bytes))
 }
 
 impl Request {
