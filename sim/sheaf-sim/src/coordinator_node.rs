@@ -85,6 +85,7 @@ impl World {
         let now = self.clock(Proc::Coordinator(n));
         let Some(core) = &mut self.coordinators[n as usize].core else { return };
         let effects = core.handle(now, event);
+        self.stats.core_events += 1;
         self.coordinator_effects(n, effects);
     }
 

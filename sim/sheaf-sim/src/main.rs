@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use sheaf_sim::bench::bench;
 use sheaf_sim::report::{Outcome, keep_panics};
 use sheaf_sim::stories;
 use sheaf_sim::swarm::{Wanted, What, run, run_all};
@@ -11,7 +12,8 @@ const USAGE: &str = "usage:
   sheaf-sim swarm --seeds A..B --named I7,P1                   until one of these fires
   sheaf-sim swarm --seed N [--until EVENT] [--log]            one seed
   sheaf-sim story NAME --seed N [--until EVENT] [--log]       one story; `sheaf-sim stories` lists the names
-  sheaf-sim stories [--seeds A..B]                            lists the stories, or runs them all";
+  sheaf-sim stories [--seeds A..B]                            lists the stories, or runs them all
+  sheaf-sim bench [--seeds A..B] [--threads N]                how fast it is";
 
 /// What was asked for.
 struct Options {
@@ -39,6 +41,10 @@ fn main() -> ExitCode {
 fn obey(arguments: &[String]) -> Result<bool, String> {
     let (command, rest) = arguments.split_first().ok_or("no command was given")?;
     match command.as_str() {
+        "bench" => {
+            let options = options(rest)?;
+            Ok(bench(&options.seeds.unwrap_or(0..2_000), options.threads))
+        }
         "swarm" => Ok(go(&What::Swarm, &options(rest)?)),
         "story" => {
             let (name, rest) = rest.split_first().ok_or("no story was named")?;
