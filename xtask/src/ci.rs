@@ -18,6 +18,7 @@ pub enum Step {
     Tidy,
     Build,
     Test,
+    Meta,
     Simulate,
 }
 
@@ -72,6 +73,8 @@ impl Step {
                     false => command.args(["test", "--workspace", "--lib", "--bins", "--tests"]),
                 }
             }
+            // Before all else that is simulated: what can't be replayed proves nothing.
+            Self::Meta => command.args(["xtask", "sim", "meta"]),
             Self::Simulate => command.args(sim::CARGO_ARGS).arg("--").args(sim::SMOKE),
         };
         Ok(Some(command))

@@ -18,7 +18,8 @@ const CLIENT_CALLS_PER_SEED: f64 = 300.0;
 /// Runs `seeds` twice and prints a table; false when a seed failed.
 pub fn bench(seeds: &Range<u64>, threads: usize) -> bool {
     let wanted = Wanted::default();
-    let run = |threads| run_all(&What::Swarm, seeds.clone(), threads, usize::MAX, &wanted, &|_| {});
+    let run =
+        |threads| run_all(&What::Swarm, seeds.clone(), threads, usize::MAX, &wanted, &|_| true);
     let ((stats, failures), alone) = timed(|| run(1));
     let (_, together) = timed(|| run(threads));
     print(&stats, &alone, threads, &together);
