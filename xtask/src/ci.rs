@@ -4,10 +4,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::ValueEnum;
 
+use crate::clock::now;
 use crate::{metadata, sim, tidy};
 
 /// What must pass, in this order.
@@ -106,14 +107,6 @@ fn timed<T>(work: impl FnOnce() -> anyhow::Result<T>) -> (anyhow::Result<T>, Dur
     let started = now();
     let result = work();
     (result, now() - started)
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a person wants to know how long each step took; nothing depends on it"
-)]
-fn now() -> Instant {
-    Instant::now()
 }
 
 fn seconds(took: Duration) -> String {

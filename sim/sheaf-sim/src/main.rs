@@ -27,7 +27,7 @@ struct Options {
     failures: usize,
     wanted: Wanted,
     hashes: bool,
-    minutes: Option<u64>,
+    minutes: Option<f64>,
     json: Option<std::path::PathBuf>,
 }
 
@@ -76,6 +76,11 @@ fn obey(arguments: &[String]) -> Result<bool, String> {
     }
 }
 
+fn minutes(text: &str) -> Result<f64, String> {
+    let minutes = text.parse().ok().filter(|minutes| (0.0..1e6).contains(minutes));
+    minutes.ok_or(format!("{text} is no number of minutes"))
+}
+
 fn options(arguments: &[String]) -> Result<Options, String> {
     let mut options = Options {
         seeds: None,
@@ -115,7 +120,7 @@ fn options(arguments: &[String]) -> Result<Options, String> {
                 options.wanted.numbers = value()?.split(',').map(str::to_owned).collect();
             }
             "--hashes" => options.hashes = true,
-            "--minutes" => options.minutes = Some(number(value()?)?),
+            "--minutes" => options.minutes = Some(minutes(value()?)?),
             "--json" => options.json = Some(value()?.into()),
             "--log" => options.log = true,
             other => return Err(format!("there is no option {other}")),
@@ -131,7 +136,7 @@ fn options(arguments: &[String]) -> Result<Options, String> {
 fn go(what: &What, options: &Options) -> Result<bool, String> {
     let seeds = options.seeds.clone().unwrap_or(0..100);
     let began = std::time::Instant::now();
-    let minutes = options.minutes.map(|minutes| std::time::Duration::from_secs(minutes * 60));
+    let time = options.minutes.map(|minutes| std::time::Duration::from_secs_f64(minutes * 60.0));
     let hashes = std::sync::Mutex::new(BTreeMap::new());
     let (stats, failures) = if seeds.end - seeds.start == 1 {
         let outcome = run(what, seeds.start, options.log, options.until);
@@ -144,7 +149,7 @@ fn go(what: &What, options: &Options) -> Result<bool, String> {
             {
                 hashes.insert(outcome.seed, outcome.hash);
             }
-            minutes.is_none_or(|minutes| began.elapsed() < minutes)
+            time.is_none_or(|time| began.elapsed() < time)
         };
         run_all(what, seeds, options.threads, options.failures, &options.wanted, &each)
     };
@@ -166,7 +171,7 @@ fn go(what: &What, options: &Options) -> Result<bool, String> {
     };
     println!("{name}: {}", stats.line(began.elapsed().as_millis() as u64));
     if let Some(file) = &options.json {
-        let told = json!({ "stats": stats, "seconds": began.elapsed().as_secs_f64(), "failures": letters });
+        let told = json!({ "figures": stats, "findings": letters });
         std::fs::write(file, told.to_string())
             .map_err(|error| format!("{}: {error}", file.display()))?;
     }

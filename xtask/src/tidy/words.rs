@@ -38,7 +38,7 @@ const CORE_STD: [&str; 6] = ["fs", "thread", "env", "process", "io", "os"];
 const CLOCK_READERS: &[&str] = &[
     "crates/sheaf-runtime/src/clock.rs",
     "crates/sheaf-runtime/src/entropy.rs",
-    "xtask/src/ci.rs",
+    "xtask/src/clock.rs",
     "sim/sheaf-sim/src/bench.rs",
     "sim/sheaf-sim/src/main.rs",
 ];
