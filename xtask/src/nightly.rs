@@ -93,7 +93,7 @@ fn plan(first_seed: u64, hours: f64) -> Vec<Part> {
     let swarm = ["sim", "swarm", "--seeds", &seeds_max, "--failures", FAILURES_MAX, "--minutes"];
     vec![
         Part::of("meta", &["sim", "meta", "--seeds", &seeds(1_000)]),
-        Part::of("stories", &["sim", "stories", "--seeds", &seeds(200)]),
+        Part::of("stories", &["sim", "stories", "--seeds", &seeds(20)]),
         Part::of("swarm", &[&swarm[..], &[&minutes(0.6)]].concat()).with_figures(),
         Part::of("zoo", &["zoo"]).with_figures(),
         Part::of("bench", &["sim", "bench"]),
