@@ -165,11 +165,7 @@ fn go(what: &What, options: &Options) -> Result<bool, String> {
     for letter in &letters {
         println!("{letter}\n");
     }
-    let name = match what {
-        What::Swarm => "swarm",
-        What::Story(name, _) => name,
-    };
-    println!("{name}: {}", stats.line(began.elapsed().as_millis() as u64));
+    println!("{}: {}", what.name(), stats.line(began.elapsed().as_millis() as u64));
     if let Some(file) = &options.json {
         let told = json!({ "figures": stats, "findings": letters });
         std::fs::write(file, told.to_string())
