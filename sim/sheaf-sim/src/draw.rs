@@ -50,7 +50,7 @@ pub fn plan(seed: u64) -> Plan {
 }
 
 fn step(at_us: u64, deed: Deed) -> Step {
-    Step { at: Span(at_us), phase: None, nth: 1, deed }
+    Step::at(Span(at_us), deed)
 }
 
 /// When something happens that happens once in `mean` microseconds, and never twice within `least`.

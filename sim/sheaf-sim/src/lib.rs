@@ -21,6 +21,8 @@ pub mod plan;
 pub mod queue;
 pub mod report;
 pub mod router_node;
+pub mod scenario;
+pub mod shrink;
 pub mod span;
 pub mod stats;
 pub mod steps;

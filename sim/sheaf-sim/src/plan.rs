@@ -36,6 +36,13 @@ pub struct Step {
     pub deed: Deed,
 }
 
+impl Step {
+    /// A step at a time after the beginning of the faults.
+    pub fn at(at: Span, deed: Deed) -> Self {
+        Self { at, phase: None, nth: 1, deed }
+    }
+}
+
 fn first() -> u32 {
     1
 }

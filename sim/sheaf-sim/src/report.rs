@@ -53,6 +53,18 @@ pub struct Failure {
     pub event: u64,
 }
 
+impl Failure {
+    /// The number of what broke, such as `I7` or `P1`: a core's own assertion has it in its text.
+    pub fn number(&self) -> &str {
+        let is_number = |word: &&str| {
+            word.strip_prefix(['I', 'P']).is_some_and(|digits| digits.parse::<u32>().is_ok())
+        };
+        let Violation { label, text } = &self.violation;
+        let words = label.split(' ').chain(text.split_whitespace());
+        words.into_iter().find(is_number).unwrap_or(label)
+    }
+}
+
 impl Outcome {
     /// The letter; `None` when nothing broke.
     pub fn letter(&self) -> Option<String> {

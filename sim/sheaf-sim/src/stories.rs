@@ -99,7 +99,7 @@ fn knobs() -> Knobs {
 pub fn plan(story: Story, seed: u64) -> Plan {
     let knobs = knobs();
     let mut steps = calls(seed, &knobs, 20_000);
-    steps.push(Step { at: ASKED, phase: None, nth: 1, deed: Deed::Ask(wish(story.change)) });
+    steps.push(Step::at(ASKED, Deed::Ask(wish(story.change))));
     let mut dice = Dice::new(seed, Purpose::Faults, 0);
     // Within a few milliseconds.
     let at = Span(dice.below(12_000));

@@ -42,7 +42,12 @@ impl What {
 
 /// Runs one seed.
 pub fn run(what: &What, seed: u64, log: bool, until: Option<u64>) -> Outcome {
-    let (name, plan) = (what.name().to_owned(), what.plan(seed));
+    run_plan(what.name(), what.plan(seed), log, until)
+}
+
+/// Runs a plan.
+pub fn run_plan(name: &str, plan: Plan, log: bool, until: Option<u64>) -> Outcome {
+    let (name, seed) = (name.to_owned(), plan.seed);
     let ran = std::panic::catch_unwind(AssertUnwindSafe(|| {
         if log {
             println!("{:?}", plan.knobs);
