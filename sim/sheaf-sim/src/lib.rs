@@ -7,6 +7,7 @@ pub mod bench;
 pub mod brief;
 pub mod clients;
 pub mod coordinator_node;
+pub mod corpus;
 pub mod dice;
 pub mod draw;
 pub mod engine;

@@ -69,8 +69,10 @@ impl Outcome {
     /// The letter; `None` when nothing broke.
     pub fn letter(&self) -> Option<String> {
         let Failure { violation, at_us, event } = self.failure.as_ref()?;
-        let command =
-            if self.name == "swarm" { "swarm".to_owned() } else { format!("story {}", self.name) };
+        let command = match self.name.as_str() {
+            "swarm" => "swarm".to_owned(),
+            name => format!("story {name}"),
+        };
         Some(format!(
             "FAILED  {}   {}, event {event}: {}\nrun     {}   seed {}   trace {:016x}\nreplay  cargo xtask sim {command} --seed {} --log",
             violation.label,

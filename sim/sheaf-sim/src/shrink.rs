@@ -2,12 +2,15 @@
 //!
 //! Each try is a whole run. Several are made at once; the first that still fails, in their order, is kept, so threads change nothing.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::knobs::Knobs;
 use crate::plan::{Deed, Plan, Step};
 use crate::report::Outcome;
+use crate::scenario;
 use crate::swarm::run_plan;
+use crate::trace::Trace;
 
 /// What became of a plan.
 #[derive(Debug)]
@@ -41,7 +44,7 @@ pub fn shrink(name: &str, mut plan: Plan, threads: usize, time: Duration) -> Opt
     let began = Instant::now();
     let before = plan.size();
     by_time(&mut plan.steps);
-    let outcome = run_plan(name, plan.clone(), false, None);
+    let outcome = run_plan(name, plan.clone(), Trace::new(false), None);
     let number = outcome.failure.as_ref()?.number().to_owned();
     let until = began + time;
     let mut shrinker = Shrinker { name, number, best: plan, outcome, threads, until, runs: 1 };
@@ -59,6 +62,43 @@ pub fn shrink(name: &str, mut plan: Plan, threads: usize, time: Duration) -> Opt
     let Shrinker { best: plan, outcome, runs, .. } = shrinker;
     let after = plan.size();
     Some(Shrunk { plan, outcome, before, after, runs, took: began.elapsed() })
+}
+
+impl Shrunk {
+    /// What broke, and the line that shows it again once the plan is in this file.
+    pub fn letter(&self, file: &Path) -> Result<String, String> {
+        let Some(failure) = &self.outcome.failure else { return Err("nothing broke".to_owned()) };
+        Ok(format!(
+            "shrunk  {} steps of {} in {} runs, {:.1} s: {} at event {}\n{}replay  cargo xtask scenario run {} --log",
+            self.after,
+            self.before,
+            self.runs,
+            self.took.as_secs_f64(),
+            failure.violation.label,
+            failure.event,
+            scenario::write(&self.plan, &self.about())?,
+            file.display(),
+        ))
+    }
+
+    /// What the plan shows, in a line.
+    fn about(&self) -> String {
+        let label = self.outcome.failure.as_ref().map_or("nothing", |it| it.violation.label);
+        format!("{} seed {}: {label}", self.outcome.name, self.outcome.seed)
+    }
+
+    /// Puts the plan in a file.
+    ///
+    /// # Errors
+    /// The file can't be written.
+    pub fn save(&self, file: &Path) -> Result<(), String> {
+        let wrong = |error: std::io::Error| format!("{}: {error}", file.display());
+        if let Some(folder) = file.parent() {
+            std::fs::create_dir_all(folder).map_err(wrong)?;
+        }
+        let text = scenario::write(&self.plan, &self.about())?;
+        std::fs::write(file, text).map_err(wrong)
+    }
 }
 
 /// Kinds of steps that go well together.
@@ -98,7 +138,7 @@ impl Shrinker<'_> {
         let ran = std::thread::scope(|scope| {
             let running: Vec<_> = tries
                 .iter()
-                .map(|plan| scope.spawn(|| run_plan(name, plan.clone(), false, None)))
+                .map(|plan| scope.spawn(|| run_plan(name, plan.clone(), Trace::new(false), None)))
                 .collect();
             running.into_iter().map(|thread| thread.join().ok()).collect::<Vec<_>>()
         });

@@ -11,6 +11,7 @@ use crate::plan::Plan;
 use crate::report::{Failure, Outcome, progress, take_panic};
 use crate::stats::Stats;
 use crate::stories::{self, Story};
+use crate::trace::Trace;
 use crate::world::World;
 
 /// What to run.
@@ -42,17 +43,17 @@ impl What {
 
 /// Runs one seed.
 pub fn run(what: &What, seed: u64, log: bool, until: Option<u64>) -> Outcome {
-    run_plan(what.name(), what.plan(seed), log, until)
+    run_plan(what.name(), what.plan(seed), Trace::new(log), until)
 }
 
 /// Runs a plan.
-pub fn run_plan(name: &str, plan: Plan, log: bool, until: Option<u64>) -> Outcome {
+pub fn run_plan(name: &str, plan: Plan, trace: Trace, until: Option<u64>) -> Outcome {
     let (name, seed) = (name.to_owned(), plan.seed);
     let ran = std::panic::catch_unwind(AssertUnwindSafe(|| {
-        if log {
-            println!("{:?}", plan.knobs);
+        if trace.log {
+            trace.line(&format!("{:?}", plan.knobs));
         }
-        let mut world = World::new(plan, log);
+        let mut world = World::new(plan, trace);
         world.run(until);
         let failure = world.violation.take();
         let failure =

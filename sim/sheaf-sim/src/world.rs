@@ -188,7 +188,7 @@ pub struct World {
 
 impl World {
     /// The cluster of a plan, before anything happened.
-    pub fn new(plan: Plan, log: bool) -> Self {
+    pub fn new(plan: Plan, trace: Trace) -> Self {
         let Plan { seed, knobs: drawn, steps } = plan;
         let dice = |stream| Streams::new(seed, stream);
         let mut knobs = drawn.clone();
@@ -216,7 +216,7 @@ impl World {
             operator: Operator::default(),
             panel: Panel::default(),
             violation: None,
-            trace: Trace::new(log),
+            trace,
             stats: Stats { seeds: 1, ..Stats::default() },
             healed_us: 0,
             steps: steps.into(),
@@ -437,7 +437,7 @@ impl World {
                 let cut = (0..=600).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
                 text.truncate(cut);
             }
-            println!("{} {:>7} {text}", clock_text(self.now_us), self.event);
+            self.trace.line(&format!("{} {:>7} {text}", clock_text(self.now_us), self.event));
         }
     }
 
