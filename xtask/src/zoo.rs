@@ -23,6 +23,9 @@ pub struct Options {
     /// Seeds after which a mutant counts as not found
     #[arg(long, value_name = "SEEDS", default_value_t = SEEDS_MAX)]
     seeds_max: u64,
+    /// Make the plan that kills each as small as possible, and keep it in this folder
+    #[arg(long, value_name = "FOLDER")]
+    shrink: Option<PathBuf>,
     /// The counts, in a file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -57,7 +60,12 @@ pub fn run(root: &Path, options: &Options) -> anyhow::Result<ExitCode> {
     let mut fates = Vec::new();
     for mutant in mutants(root, &options.only)? {
         apply(&tree, &mutant, &[])?;
-        let fate = hunt(root, &zoo, &mutant, options.seeds_max);
+        let mut fate = hunt(root, &zoo, &mutant, options.seeds_max);
+        if let (Some(folder), Ok(fate)) = (&options.shrink, &mut fate)
+            && fate.seeds > 0
+        {
+            fate.told.push_str(&shrink(root, &zoo, &mutant, fate.seeds - 1, folder)?);
+        }
         apply(&tree, &mutant, &["--reverse"])?;
         let fate = fate?;
         println!("{}", line(&fate));
@@ -147,6 +155,32 @@ fn apply(tree: &Path, mutant: &Mutant, flags: &[&str]) -> anyhow::Result<()> {
         .status()?;
     ensure!(status.success(), "{} no longer applies: adapt it to the code", mutant.name);
     Ok(())
+}
+
+/// Has the plan that kills a mutant made smaller; the file says which defect it shows. Returns what came of it.
+fn shrink(
+    root: &Path,
+    zoo: &Path,
+    mutant: &Mutant,
+    seed: u64,
+    folder: &Path,
+) -> anyhow::Result<String> {
+    let file = root.join(folder).join(format!("zoo-{}.toml", mutant.name));
+    let ran = Command::new(zoo.join("build/sim/sheaf-sim"))
+        .current_dir(root)
+        .args(["swarm", "--shrink", "--seed", &seed.to_string(), "--keep"])
+        .arg(&file)
+        .output()?;
+    let text = String::from_utf8_lossy(&ran.stdout);
+    let shrunk = text.lines().find_map(|line| line.strip_prefix("shrunk "));
+    let Some(shrunk) = shrunk else { bail!("{}: the simulator said {text}", mutant.name) };
+    let patch = std::fs::read_to_string(&mutant.patch)?;
+    let header = patch.lines().map_while(|line| line.strip_prefix('#'));
+    let header: Vec<String> = header.map(|line| format!("#{line}")).collect();
+    let plan = std::fs::read_to_string(&file)?;
+    let named = format!("# The plan that showed the planted defect {}.patch\n", mutant.name);
+    std::fs::write(&file, format!("{named}{}\n{plan}", header.join("\n")))?;
+    Ok(format!(" · {}", shrunk.trim()))
 }
 
 /// Builds the simulator with the defect in it and lets it search.

@@ -1,6 +1,6 @@
 //! Clients: each does one call after the other, on few points, so that calls meet. Every write has a stamp of its own.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use sheaf_checkers::{Answer, Call, Fact, OpId, Stamp};
@@ -8,6 +8,7 @@ use sheaf_types::PointId;
 
 use crate::knobs::Knobs;
 use crate::machine::Proc;
+use crate::plan::{ClientCall, Deed, Job, Step};
 use crate::wire::{CallId, ClientReply, ClientRequest, Message, Purpose, Reply, Work};
 use crate::world::{Happening, Stage, World};
 
@@ -34,9 +35,12 @@ pub struct Clients {
     next_op: u64,
     next_stamp: Stamp,
     waiting: BTreeMap<CallId, Waiting>,
-    /// What has to be done before anything is drawn.
+    /// What each has to do first, with the router.
     scripts: Vec<VecDeque<(u32, ClientRequest)>>,
-    idle: Vec<bool>,
+    /// The plan's calls of each client, with the times before which they don't begin.
+    planned: Vec<VecDeque<(u64, ClientCall)>>,
+    /// When each looks what there is to do next; `None`: it waits for an answer, or there is nothing.
+    due: Vec<Option<u64>>,
 }
 
 /// Ids that break what isn't careful.
@@ -50,9 +54,20 @@ fn weird() -> Vec<String> {
 }
 
 impl Clients {
-    pub fn new(knobs: &Knobs) -> Self {
+    pub fn new(knobs: &Knobs, steps: &[Step]) -> Self {
         let weird = weird();
         let plain = (0..knobs.ids.saturating_sub(weird.len() as u64)).map(|n| format!("point-{n}"));
+        let mut planned: Vec<VecDeque<(u64, ClientCall)>> =
+            (0..knobs.clients).map(|_| VecDeque::new()).collect();
+        for step in steps {
+            if let Deed::Call(call) = &step.deed {
+                let client = (call.client % knobs.clients) as usize;
+                planned[client].push_back((step.at.0, call.clone()));
+            }
+        }
+        for calls in &mut planned {
+            calls.make_contiguous().sort_by_key(|(at_us, _)| *at_us);
+        }
         let ids = weird.iter().cloned().chain(plain).take(knobs.ids as usize);
         Self {
             ids: ids.map(PointId::from).collect(),
@@ -60,7 +75,8 @@ impl Clients {
             next_stamp: 0,
             waiting: BTreeMap::new(),
             scripts: (0..knobs.clients).map(|_| VecDeque::new()).collect(),
-            idle: vec![false; knobs.clients as usize],
+            planned,
+            due: vec![None; knobs.clients as usize],
         }
     }
 
@@ -81,7 +97,7 @@ impl Clients {
 
     pub fn all_idle(&self) -> bool {
         self.waiting.is_empty()
-            && self.idle.iter().all(|idle| *idle)
+            && self.due.iter().all(Option::is_none)
             && self.scripts.iter().all(VecDeque::is_empty)
     }
 }
@@ -101,69 +117,54 @@ impl World {
             }
         }
         for client in 0..self.drawn.clients {
-            let at_us = self.now_us + self.dice.clients.below(50_000);
-            self.queue.plan(at_us, Happening::Think { client });
+            self.think_at(client, self.now_us + 1);
         }
     }
 
-    /// A client does its next call.
+    fn think_at(&mut self, client: u32, at_us: u64) {
+        self.clients.due[client as usize] = Some(at_us);
+        self.queue.plan(at_us, Happening::Think { client });
+    }
+
+    /// A client does its next call, or waits for its time.
     pub fn think(&mut self, client: u32) {
+        let due = &mut self.clients.due[client as usize];
+        if *due != Some(self.now_us) {
+            return;
+        }
+        *due = None;
         let scripted = self.clients.scripts[client as usize].pop_front();
         let (router, request) = match scripted {
             Some(scripted) => scripted,
-            None if self.stage >= Stage::Audit => {
-                self.clients.idle[client as usize] = true;
-                return;
-            }
             None => {
-                let router = self.dice.clients.below(u64::from(self.drawn.routers)) as u32;
-                (router, self.draw_request())
+                let planned = &mut self.clients.planned[client as usize];
+                let Some((at_us, _)) = planned.front() else { return };
+                let due_us = self.safety_from_us + at_us;
+                if due_us > self.now_us {
+                    self.think_at(client, due_us);
+                    return;
+                }
+                let Some((_, call)) = planned.pop_front() else { return };
+                (call.router % self.drawn.routers, self.request_of(&call))
             }
         };
         self.invoke(client, router, Arc::new(request), 0);
     }
 
-    fn draw_request(&mut self) -> ClientRequest {
-        let dice = &mut self.dice.clients;
-        let temporary = dice.chance(0.05);
-        let collection = Arc::from(if temporary { TEMPORARY } else { LASTING });
-        let timeout_ms = *dice.pick(&[300, 1_500, 4_000, 10_000]).unwrap_or(&4_000);
-        let kind = dice.below(100);
-        let work = match kind {
-            0..25 => Work::Upsert(vec![self.draw_point()]),
-            25..33 => {
-                let count = self.dice.clients.between(2, 6);
-                let mut points: BTreeMap<PointId, Stamp> = BTreeMap::new();
-                for _ in 0..count {
-                    let (id, stamp) = self.draw_point();
-                    points.insert(id, stamp);
-                }
-                Work::Upsert(points.into_iter().collect())
+    fn request_of(&mut self, call: &ClientCall) -> ClientRequest {
+        let collection = Arc::from(if call.temporary { TEMPORARY } else { LASTING });
+        let id = |n: &u64| self.clients.ids[(*n % self.clients.ids.len() as u64) as usize].clone();
+        let ids = |numbers: &[u64]| numbers.iter().map(id).collect::<BTreeSet<PointId>>();
+        let work = match &call.work {
+            Job::Upsert(numbers) => {
+                let points = ids(numbers).into_iter().map(|id| (id, self.clients.stamp()));
+                Work::Upsert(points.collect())
             }
-            33..43 => Work::Delete(vec![self.draw_id()]),
-            43..47 => {
-                let count = self.dice.clients.between(2, 4);
-                let ids: std::collections::BTreeSet<PointId> =
-                    (0..count).map(|_| self.draw_id()).collect();
-                Work::Delete(ids.into_iter().collect())
-            }
-            47..92 => Work::Get(self.draw_id()),
-            _ => Work::Gather,
+            Job::Delete(numbers) => Work::Delete(ids(numbers).into_iter().collect()),
+            Job::Get(number) => Work::Get(id(number)),
+            Job::Gather => Work::Gather,
         };
-        ClientRequest { collection, work, timeout_ms }
-    }
-
-    fn draw_id(&mut self) -> PointId {
-        let dice = &mut self.dice.clients;
-        // A few ids are hot.
-        let count = self.clients.ids.len() as u64;
-        let at = if dice.chance(0.3) { dice.below(count.min(4)) } else { dice.below(count) };
-        self.clients.ids[at as usize].clone()
-    }
-
-    fn draw_point(&mut self) -> (PointId, Stamp) {
-        let id = self.draw_id();
-        (id, self.clients.stamp())
+        ClientRequest { collection, work, timeout_ms: call.timeout_ms }
     }
 
     fn invoke(&mut self, client: u32, router: u32, request: Arc<ClientRequest>, tries: u32) {
@@ -235,20 +236,12 @@ impl World {
             self.invoke(waiting.client, waiting.router, waiting.request, waiting.tries + 1);
             return;
         }
-        let busy = self.stage < Stage::Liveness && self.clients.scripts[client as usize].is_empty();
-        let mean = if self.stage == Stage::Audit || (!busy && self.stage == Stage::Setup) {
-            1_000
-        } else if busy {
-            self.drawn.think_us
-        } else {
-            3 * self.drawn.think_us
-        };
-        let at_us = self.now_us + 1 + self.dice.clients.around(mean);
-        self.queue.plan(at_us, Happening::Think { client });
+        self.think_at(client, self.now_us + 1_000);
     }
 
     /// Every point is read through every router, and all of them at once.
     pub fn script_audit(&mut self) {
+        self.clients.planned.iter_mut().for_each(VecDeque::clear);
         let timeout_ms = 5_000;
         let clients = self.clients.scripts.len();
         let mut next = 0;
@@ -261,10 +254,9 @@ impl World {
                 next += 1;
             }
         }
-        for client in 0..clients {
-            if std::mem::take(&mut self.clients.idle[client]) {
-                self.queue.plan(self.now_us + 1, Happening::Think { client: client as u32 });
-            }
+        let busy: Vec<u32> = self.clients.waiting.values().map(|waiting| waiting.client).collect();
+        for client in (0..self.drawn.clients).filter(|client| !busy.contains(client)) {
+            self.think_at(client, self.now_us + 1);
         }
     }
 }

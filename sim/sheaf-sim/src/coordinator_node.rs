@@ -63,7 +63,7 @@ impl World {
         }
         let record = Arc::clone(self.store.record());
         let now = self.clock(proc);
-        let seed = self.dice.processes.number();
+        let seed = self.dice.processes.of(proc.code()).number();
         let node = &mut self.coordinators[n as usize];
         *node = CoordinatorNode { next_token: node.next_token, ..CoordinatorNode::default() };
         node.core = Some(Coordinator::new(now, record, Config::default(), seed));
@@ -80,10 +80,10 @@ impl World {
         if let Some(StoreCall::Write(write)) = call
             && busy
             && !applied
-            && self.dice.disks.chance(0.5)
+            && self.disk_of_store(n).chance(0.5)
         {
             let number = self.store.delay(write);
-            let at_us = self.now_us + self.dice.disks.below(300_000);
+            let at_us = self.now_us + self.disk_of_store(n).below(300_000);
             self.queue.plan(at_us, Happening::StoreLate { number });
         }
     }
@@ -148,7 +148,7 @@ impl World {
     /// A deposed coordinator leaves the field to the other one, or begins anew when there is none.
     fn keep_one_coordinator(&mut self, n: u32) {
         if !(0..self.drawn.coordinators).any(|n| self.life(Proc::Coordinator(n)).is_some()) {
-            let after_us = self.dice.processes.around(100_000);
+            let after_us = self.dice.processes.of(Proc::Coordinator(n).code()).around(100_000);
             self.start(Proc::Coordinator(n), after_us);
         }
     }
@@ -282,6 +282,15 @@ impl World {
         }
     }
 
+    fn disk_of_store(&mut self, n: u32) -> &mut crate::dice::Dice {
+        self.dice.disks.of(Proc::Coordinator(n).code())
+    }
+
+    fn store_takes(&mut self, n: u32) -> u64 {
+        let mean = self.knobs.store_mean_us / 2;
+        50 + self.disk_of_store(n).around(mean)
+    }
+
     fn begin_store_call(&mut self, n: u32) {
         let proc = Proc::Coordinator(n);
         let Some(life) = self.life(proc) else { return };
@@ -290,7 +299,7 @@ impl World {
             return;
         }
         node.store_busy = true;
-        let at_us = self.now_us + 50 + self.dice.disks.around(self.knobs.store_mean_us / 2);
+        let at_us = self.now_us + self.store_takes(n);
         self.queue.plan(at_us, Happening::Store { coordinator: n, life, applied: false });
     }
 
@@ -316,13 +325,14 @@ impl World {
             }
             return;
         }
-        let unclear = self.dice.disks.chance(self.knobs.store_unknown);
+        let rate = self.knobs.store_unknown;
+        let unclear = self.disk_of_store(n).chance(rate);
         let answer = match self.coordinators[n as usize].store_calls.front().cloned() {
             Some(StoreCall::Write(write)) => {
                 let number = write.number;
                 let outcome = if unclear {
                     self.stats.faults += 1;
-                    self.store_unclearly(write);
+                    self.store_unclearly(n, write);
                     StoreOutcome::Unknown
                 } else if self.store_write(&write) {
                     StoreOutcome::Done
@@ -338,19 +348,19 @@ impl World {
             None => return,
         };
         self.coordinators[n as usize].store_answer = Some(answer);
-        let at_us = self.now_us + 50 + self.dice.disks.around(self.knobs.store_mean_us / 2);
+        let at_us = self.now_us + self.store_takes(n);
         self.queue.plan(at_us, Happening::Store { coordinator: n, life, applied: true });
     }
 
-    fn store_unclearly(&mut self, write: StoreWrite) {
-        match self.dice.disks.below(3) {
+    fn store_unclearly(&mut self, n: u32, write: StoreWrite) {
+        match self.disk_of_store(n).below(3) {
             0 => {}
             1 => {
                 self.store_write(&write);
             }
             _ => {
                 let number = self.store.delay(write);
-                let at_us = self.now_us + self.dice.disks.below(500_000);
+                let at_us = self.now_us + self.disk_of_store(n).below(500_000);
                 self.queue.plan(at_us, Happening::StoreLate { number });
             }
         }

@@ -6,6 +6,7 @@ use sheaf_checkers::{By, Fact, NodeId, PointAt};
 use sheaf_gate::{EngineCall, EngineReply, Event, JobId, Outcome, Scope, Token, Write};
 use sheaf_types::{CollectionId, StoredPoint};
 
+use crate::dice::Dice;
 use crate::engine::{Change, body_of, id_of};
 use crate::gate_node::Question;
 use crate::machine::Proc;
@@ -62,9 +63,15 @@ impl World {
         self.plan_engine(gate, life, op, false);
     }
 
+    /// What is left to chance in a gate's engine and on its disk.
+    pub fn disk(&mut self, gate: u32) -> &mut Dice {
+        self.dice.disks.of(Proc::Gate(gate).code())
+    }
+
     fn plan_engine(&mut self, gate: u32, life: u32, op: u64, applied: bool) {
         let slowness = self.machines.get(&Proc::Gate(gate)).map_or(1, |machine| machine.slowness);
-        let takes = 20 + self.dice.disks.around(self.knobs.engine_mean_us / 2) * slowness;
+        let mean = self.knobs.engine_mean_us / 2;
+        let takes = 20 + self.disk(gate).around(mean) * slowness;
         self.queue.plan(self.now_us + takes, Happening::Engine { gate, life, op, applied });
     }
 
@@ -84,7 +91,7 @@ impl World {
                 op.answer = Some(answer);
             }
             if unclear {
-                let at_us = self.now_us + self.dice.disks.below(LATE_US_MAX);
+                let at_us = self.now_us + self.disk(gate).below(LATE_US_MAX);
                 self.queue.plan(at_us, Happening::Engine { gate, life, op, applied: true });
             } else {
                 self.plan_engine(gate, life, op, true);
@@ -115,8 +122,9 @@ impl World {
     }
 
     fn take_effect(&mut self, gate: u32, kind: Kind) -> Answered {
-        let unavailable = self.dice.disks.chance(self.knobs.engine_unavailable);
-        let unknown = self.dice.disks.chance(self.knobs.engine_unknown);
+        let rates = (self.knobs.engine_unavailable, self.knobs.engine_unknown);
+        let disk = self.disk(gate);
+        let (unavailable, unknown) = (disk.chance(rates.0), disk.chance(rates.1));
         self.stats.faults += u64::from(unavailable || unknown);
         match kind {
             Kind::Core { .. } if unavailable => {
@@ -141,7 +149,7 @@ impl World {
             self.barrier(gate, *collection, writes);
             if unknown {
                 // A part of it, or nothing, or all.
-                writes.truncate(self.dice.disks.below(writes.len() as u64 + 1) as usize);
+                writes.truncate(self.disk(gate).below(writes.len() as u64 + 1) as usize);
             }
         }
         let page_max = self.knobs.engine_page_max;
@@ -188,13 +196,14 @@ impl World {
 
     /// Some of the writes are applied now, some perhaps later, some never.
     fn serve_unclearly(&mut self, gate: u32, collection: CollectionId, writes: Vec<Write>) {
+        let late = self.knobs.engine_late;
         for write in writes {
-            if self.dice.disks.chance(self.knobs.engine_late) {
+            if self.disk(gate).chance(late) {
                 let point = PointAt { collection, id: id_of(&write).clone() };
                 self.gates[gate as usize].engine.delay(collection, vec![write]);
-                let at_us = self.now_us + self.dice.disks.below(LATE_US_MAX);
+                let at_us = self.now_us + self.disk(gate).below(LATE_US_MAX);
                 self.queue.plan(at_us, Happening::EngineLate { gate, point });
-            } else if self.dice.disks.chance(0.5) {
+            } else if self.disk(gate).chance(0.5) {
                 let (changes, _) = self.gates[gate as usize].engine.apply(collection, vec![write]);
                 self.tell_changes(gate, By::Request, changes);
             }
@@ -205,7 +214,7 @@ impl World {
     fn barrier(&mut self, gate: u32, collection: CollectionId, writes: &[Write]) {
         for write in writes {
             let point = PointAt { collection, id: id_of(write).clone() };
-            let apply = self.dice.disks.chance(0.5);
+            let apply = self.disk(gate).chance(0.5);
             self.settle_late(gate, &point, apply);
         }
     }
@@ -219,7 +228,7 @@ impl World {
     pub fn settle_all_late(&mut self, gate: u32) {
         let points: Vec<PointAt> = self.gates[gate as usize].engine.unsettled().cloned().collect();
         for point in points {
-            let apply = self.dice.disks.chance(0.5);
+            let apply = self.disk(gate).chance(0.5);
             self.settle_late(gate, &point, apply);
         }
     }
@@ -228,7 +237,7 @@ impl World {
     pub fn crash_engine(&mut self, gate: u32) {
         let ops = std::mem::take(&mut self.gates[gate as usize].ops);
         for op in ops.into_values().filter(|op| op.answer.is_none()) {
-            if !self.dice.disks.chance(0.5) {
+            if !self.disk(gate).chance(0.5) {
                 continue;
             }
             let reads = matches!(

@@ -127,7 +127,7 @@ impl World {
         node.questions.clear();
         let ledger = std::mem::take(&mut node.ledger);
         if let Some(persist) = ledger.front()
-            && self.dice.disks.chance(0.4)
+            && self.disk(gate).chance(0.4)
         {
             self.persisted(gate, &persist.record.clone());
         }
@@ -192,7 +192,7 @@ impl World {
             self.gate_answer(gate, token, answer);
         }
         if let Some(version) = fetch_map {
-            let coordinator = self.some_coordinator();
+            let coordinator = self.some_coordinator(proc);
             let after = Some(MapVersion(version.0.saturating_sub(1)));
             let message = Message::MapWanted { after, wait_ms: FETCH_MS / 2 };
             self.call(proc, coordinator, message, Purpose::GateMap, FETCH_MS * 1_000);
@@ -356,7 +356,8 @@ impl World {
 
     fn begin_fsync(&mut self, gate: u32, life: u32) {
         let slowness = self.machines.get(&Proc::Gate(gate)).map_or(1, |machine| machine.slowness);
-        let takes = 100 + self.dice.disks.around(self.knobs.fsync_mean_us) * slowness;
+        let mean = self.knobs.fsync_mean_us;
+        let takes = 100 + self.disk(gate).around(mean) * slowness;
         self.queue.plan(self.now_us + takes, Happening::Fsync { gate, life });
     }
 

@@ -1,11 +1,14 @@
-//! What one seed is like: which faults it knows and how often, how the network, the disks and the clients behave.
+//! What a world is like: its size, the faults that are on throughout and how often, how the network, the disks and the clients behave.
 //!
 //! A swarm: most seeds lack most faults, so that runs differ in kind and not only in luck.
 
+use serde::{Deserialize, Serialize};
+
 use crate::dice::{Dice, Purpose};
 
-/// The likelihoods and sizes of one run. Times are microseconds unless named otherwise.
-#[derive(Clone, Debug)]
+/// The likelihoods and sizes of one run. Times are microseconds unless named otherwise. What a file leaves out is calm.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Knobs {
     pub gates: u32,
     pub first_shards: u32,
@@ -13,10 +16,9 @@ pub struct Knobs {
     pub clients: u32,
     pub coordinators: u32,
     pub ids: u64,
+    /// How long things may go wrong.
     pub safety_us: u64,
-    pub think_us: u64,
-    /// `None`: the operator does nothing by itself.
-    pub operator_us: Option<u64>,
+    /// Every id is written once before anything goes wrong.
     pub preload: bool,
 
     pub delay_min_us: u64,
@@ -24,18 +26,9 @@ pub struct Knobs {
     pub straggler: f64,
     pub loss: f64,
     pub duplicate: f64,
-    pub cut_every_us: Option<u64>,
 
-    pub crash_gate_every_us: Option<u64>,
-    pub crash_coordinator_every_us: Option<u64>,
-    pub crash_router_every_us: Option<u64>,
     /// A crash between two effects of one event.
     pub crash_between: f64,
-    /// A crash soon after the stored phase of a transition changed.
-    pub crash_at_phase: f64,
-    pub pause_every_us: Option<u64>,
-    pub slow_every_us: Option<u64>,
-    pub takeover_every_us: Option<u64>,
     pub clock_skew: bool,
     pub spurious_tick: f64,
 
@@ -50,29 +43,77 @@ pub struct Knobs {
     pub store_unknown: f64,
 }
 
-impl Knobs {
-    /// The swarm's draw for this seed.
-    pub fn draw(seed: u64) -> Self {
-        let mut dice = Dice::new(seed, Purpose::Knobs);
-        let first_shards = dice.between(1, 4) as u32;
-        let mut knobs = Self {
-            gates: first_shards + dice.between(1, 4) as u32,
-            first_shards,
-            routers: dice.between(1, 3) as u32,
-            clients: dice.between(3, 6) as u32,
-            ids: dice.between(12, 60),
-            safety_us: dice.between(8, 20) * 1_000_000,
-            think_us: dice.between(60, 250) * 1_000,
-            operator_us: Some(dice.between(500, 3_000) * 1_000),
-            preload: dice.chance(0.8),
-            ..Self::calm()
-        };
-        knobs.draw_network(&mut dice);
-        knobs.draw_processes(&mut dice);
-        knobs.draw_disks(&mut dice);
-        knobs
-    }
+/// How often things are done in a plan that is drawn.
+#[derive(Clone, Debug, Default)]
+pub struct Habits {
+    /// Between two calls of a client.
+    pub think_us: u64,
+    /// `None`: the operator does nothing by itself.
+    pub operator_us: Option<u64>,
+    pub cut_every_us: Option<u64>,
+    pub crash_gate_every_us: Option<u64>,
+    pub crash_coordinator_every_us: Option<u64>,
+    pub crash_router_every_us: Option<u64>,
+    /// A crash soon after the stored phase of a transition changed.
+    pub crash_at_phase: f64,
+    pub freeze_every_us: Option<u64>,
+    pub slow_every_us: Option<u64>,
+    pub takeover_every_us: Option<u64>,
+}
 
+impl Default for Knobs {
+    fn default() -> Self {
+        Self::calm()
+    }
+}
+
+/// The swarm's draw for this seed.
+pub fn draw(seed: u64) -> (Knobs, Habits) {
+    let mut dice = Dice::new(seed, Purpose::Knobs, 0);
+    let first_shards = dice.between(1, 4) as u32;
+    let mut knobs = Knobs {
+        gates: first_shards + dice.between(1, 4) as u32,
+        first_shards,
+        routers: dice.between(1, 3) as u32,
+        clients: dice.between(3, 6) as u32,
+        ids: dice.between(12, 60),
+        safety_us: dice.between(8, 20) * 1_000_000,
+        preload: dice.chance(0.8),
+        ..Knobs::calm()
+    };
+    let mut habits = Habits {
+        think_us: dice.between(150, 450) * 1_000,
+        operator_us: Some(dice.between(450, 2_600) * 1_000),
+        ..Habits::default()
+    };
+    knobs.draw_network(&mut dice);
+    knobs.draw_processes(&mut dice);
+    knobs.draw_disks(&mut dice);
+    habits.draw(&mut dice);
+    (knobs, habits)
+}
+
+impl Habits {
+    fn draw(&mut self, dice: &mut Dice) {
+        let every = |dice: &mut Dice, share: f64| {
+            dice.chance(share).then(|| dice.between(1_500, 8_000) * 1_000)
+        };
+        if dice.chance(0.4) {
+            self.cut_every_us = Some(dice.between(1_000, 5_000) * 1_000);
+        }
+        self.crash_gate_every_us = every(dice, 0.45);
+        self.crash_coordinator_every_us = every(dice, 0.35);
+        self.crash_router_every_us = every(dice, 0.2);
+        self.freeze_every_us = every(dice, 0.25);
+        self.slow_every_us = every(dice, 0.2);
+        self.takeover_every_us = every(dice, 0.2);
+        if dice.chance(0.35) {
+            self.crash_at_phase = dice.share(0.05, 0.5);
+        }
+    }
+}
+
+impl Knobs {
     /// No fault at all.
     pub fn calm() -> Self {
         Self {
@@ -83,23 +124,13 @@ impl Knobs {
             coordinators: 2,
             ids: 40,
             safety_us: 12_000_000,
-            think_us: 100_000,
-            operator_us: None,
             preload: true,
             delay_min_us: 200,
             delay_mean_us: 1_000,
             straggler: 0.0,
             loss: 0.0,
             duplicate: 0.0,
-            cut_every_us: None,
-            crash_gate_every_us: None,
-            crash_coordinator_every_us: None,
-            crash_router_every_us: None,
             crash_between: 0.0,
-            crash_at_phase: 0.0,
-            pause_every_us: None,
-            slow_every_us: None,
-            takeover_every_us: None,
             clock_skew: false,
             spurious_tick: 0.0,
             engine_mean_us: 500,
@@ -124,26 +155,11 @@ impl Knobs {
         if dice.chance(0.4) {
             self.duplicate = dice.share(0.01, 0.3);
         }
-        if dice.chance(0.4) {
-            self.cut_every_us = Some(dice.between(1_000, 5_000) * 1_000);
-        }
     }
 
     fn draw_processes(&mut self, dice: &mut Dice) {
-        let every = |dice: &mut Dice, share: f64| {
-            dice.chance(share).then(|| dice.between(1_500, 8_000) * 1_000)
-        };
-        self.crash_gate_every_us = every(dice, 0.45);
-        self.crash_coordinator_every_us = every(dice, 0.35);
-        self.crash_router_every_us = every(dice, 0.2);
-        self.pause_every_us = every(dice, 0.25);
-        self.slow_every_us = every(dice, 0.2);
-        self.takeover_every_us = every(dice, 0.2);
         if dice.chance(0.3) {
             self.crash_between = dice.share(0.000_05, 0.001);
-        }
-        if dice.chance(0.35) {
-            self.crash_at_phase = dice.share(0.05, 0.5);
         }
         self.clock_skew = dice.chance(0.5);
         if dice.chance(0.3) {
@@ -179,12 +195,59 @@ impl Knobs {
             coordinators: self.coordinators,
             ids: self.ids,
             safety_us: self.safety_us,
-            think_us: self.think_us,
-            operator_us: self.operator_us,
             preload: self.preload,
             engine_page_max: self.engine_page_max,
             clock_skew: self.clock_skew,
             ..calm
         };
+    }
+
+    fn rates(&self) -> [(&'static str, f64); 9] {
+        [
+            ("straggler", self.straggler),
+            ("loss", self.loss),
+            ("duplicate", self.duplicate),
+            ("crash_between", self.crash_between),
+            ("spurious_tick", self.spurious_tick),
+            ("engine_unavailable", self.engine_unavailable),
+            ("engine_unknown", self.engine_unknown),
+            ("engine_late", self.engine_late),
+            ("store_unknown", self.store_unknown),
+        ]
+    }
+
+    /// How many faults are on throughout.
+    pub fn faults(&self) -> usize {
+        let on = self.rates().into_iter().filter(|(_, rate)| *rate > 0.0).count();
+        on + usize::from(self.clock_skew)
+    }
+
+    /// Whether a world can be like this.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn check(&self) -> Result<(), String> {
+        let counts = [
+            ("gates", u64::from(self.gates)),
+            ("first_shards", u64::from(self.first_shards)),
+            ("routers", u64::from(self.routers)),
+            ("clients", u64::from(self.clients)),
+            ("coordinators", u64::from(self.coordinators)),
+            ("ids", self.ids),
+            ("engine_page_max", self.engine_page_max),
+        ];
+        if let Some((name, _)) = counts.iter().find(|(_, count)| *count == 0) {
+            return Err(format!("knobs.{name} is 0: it takes at least 1"));
+        }
+        if self.first_shards > self.gates {
+            return Err(format!(
+                "knobs.first_shards is {}, but there are {} gates: raise knobs.gates",
+                self.first_shards, self.gates
+            ));
+        }
+        match self.rates().into_iter().find(|(_, rate)| !(0.0..=1.0).contains(rate)) {
+            Some((name, rate)) => Err(format!("knobs.{name} is {rate}: a probability is 0 to 1")),
+            None => Ok(()),
+        }
     }
 }

@@ -1,12 +1,15 @@
 //! The simulator's command line: `swarm --seeds A..B`, `swarm --seed N [--until EVENT] [--log]`, `story NAME --seed N`, `stories`.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
 use sheaf_sim::bench::bench;
 use sheaf_sim::report::{Outcome, keep_panics};
-use sheaf_sim::stories;
+use sheaf_sim::{corpus, scenario, shrink, stories};
 use sheaf_sim::swarm::{Wanted, What, run, run_all};
 
 const USAGE: &str = "usage:
@@ -16,7 +19,14 @@ const USAGE: &str = "usage:
   sheaf-sim swarm --seed N [--until EVENT] [--log]            one seed
   sheaf-sim story NAME --seed N [--until EVENT] [--log]       one story; `sheaf-sim stories` lists the names
   sheaf-sim stories [--seeds A..B]                            lists the stories, or runs them all
+  --shrink [--seconds N] [--keep FILE], with the above         the first failure's plan is made as small as possible
+  sheaf-sim scenario run FILE [--seeds A..B] [--trace FILE] [--log] [--shrink]   a plan written by hand, or kept
+  sheaf-sim scenario replay FILE                              a scenario or a trace: the trace must be the same again
+  sheaf-sim corpus [FOLDER…]                                  every file of sim/corpus and sim/scenarios, or of these
   sheaf-sim bench [--seeds A..B] [--threads N]                how fast it is";
+
+/// Seconds in which a plan is made smaller.
+const SHRINK_S: u64 = 60;
 
 /// What was asked for.
 struct Options {
@@ -28,7 +38,12 @@ struct Options {
     wanted: Wanted,
     hashes: bool,
     minutes: Option<f64>,
-    json: Option<std::path::PathBuf>,
+    json: Option<PathBuf>,
+    shrink: bool,
+    seconds: u64,
+    /// Where the shrunk plan goes.
+    keep: Option<PathBuf>,
+    trace: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -72,8 +87,46 @@ fn obey(arguments: &[String]) -> Result<bool, String> {
             }
             Ok(green)
         }
+        "scenario" => scenario(rest),
+        "corpus" => {
+            let folders: Vec<PathBuf> = rest.iter().map(PathBuf::from).collect();
+            corpus::run(if folders.is_empty() { corpus::folders() } else { folders })
+        }
         other => Err(format!("there is no command {other}")),
     }
+}
+
+fn scenario(arguments: &[String]) -> Result<bool, String> {
+    let [verb, file, rest @ ..] = arguments else {
+        return Err("scenario needs `run` or `replay`, and a file".to_owned());
+    };
+    let (file, options) = (Path::new(file), options(rest)?);
+    match verb.as_str() {
+        "run" if options.seeds.is_none() && !options.shrink => {
+            corpus::run_one(file, options.log, options.trace.as_deref(), options.until)
+        }
+        "run" => {
+            let scenario = scenario::read_file(file)?;
+            let seed = scenario.plan.seed;
+            let what = What::Plan(corpus::name_of(file), Arc::new(scenario.plan));
+            go(&what, &Options { seeds: Some(options.seeds.clone().unwrap_or(seed..seed + 1)), ..options })
+        }
+        "replay" => corpus::replay(file),
+        other => Err(format!("scenario can `run` or `replay`, but not {other}")),
+    }
+}
+
+/// Makes the plan of a failure as small as possible, and keeps it in a file.
+fn shrink(what: &What, seed: u64, options: &Options) -> Result<(), String> {
+    let time = Duration::from_secs(options.seconds);
+    let Some(shrunk) = shrink::shrink(what.name(), what.plan(seed), options.threads, time) else {
+        return Err(format!("{} seed {seed} didn't fail again", what.name()));
+    };
+    let usual = || PathBuf::from(format!("target/plans/{}-{seed}.toml", what.name()));
+    let file = options.keep.clone().unwrap_or_else(usual);
+    shrunk.save(&file)?;
+    println!("{}\n", shrunk.letter(&file)?);
+    Ok(())
 }
 
 fn minutes(text: &str) -> Result<f64, String> {
@@ -92,6 +145,10 @@ fn options(arguments: &[String]) -> Result<Options, String> {
         hashes: false,
         minutes: None,
         json: None,
+        shrink: false,
+        seconds: SHRINK_S,
+        keep: None,
+        trace: None,
     };
     let mut arguments = arguments.iter();
     while let Some(flag) = arguments.next() {
@@ -123,6 +180,10 @@ fn options(arguments: &[String]) -> Result<Options, String> {
             "--minutes" => options.minutes = Some(minutes(value()?)?),
             "--json" => options.json = Some(value()?.into()),
             "--log" => options.log = true,
+            "--shrink" => options.shrink = true,
+            "--seconds" => options.seconds = number(value()?)?,
+            "--keep" => options.keep = Some(value()?.into()),
+            "--trace" => options.trace = Some(value()?.into()),
             other => return Err(format!("there is no option {other}")),
         }
     }
@@ -165,11 +226,10 @@ fn go(what: &What, options: &Options) -> Result<bool, String> {
     for letter in &letters {
         println!("{letter}\n");
     }
-    let name = match what {
-        What::Swarm => "swarm",
-        What::Story(name, _) => name,
-    };
-    println!("{name}: {}", stats.line(began.elapsed().as_millis() as u64));
+    if let Some(first) = failures.iter().find(|first| options.shrink && first.failure.is_some()) {
+        shrink(what, first.seed, options)?;
+    }
+    println!("{}: {}", what.name(), stats.line(began.elapsed().as_millis() as u64));
     if let Some(file) = &options.json {
         let told = json!({ "figures": stats, "findings": letters });
         std::fs::write(file, told.to_string())

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use crate::dice::Dice;
-use crate::knobs::Knobs;
 use crate::machine::Proc;
 use crate::wire::{CallId, Message, Purpose, Reply};
 use crate::world::{Happening, World};
@@ -69,13 +68,12 @@ impl Network {
     }
 }
 
-/// How long a message takes, in microseconds.
-fn delay(knobs: &Knobs, dice: &mut Dice) -> u64 {
-    let usual = knobs.delay_min_us + dice.around(knobs.delay_mean_us);
-    if dice.chance(knobs.straggler) { usual + dice.between(200_000, 8_000_000) } else { usual }
-}
-
 impl World {
+    /// What is left to chance on the way from one to another.
+    fn way(&mut self, from: Proc, to: Proc) -> &mut Dice {
+        self.dice.network.of(from.code().wrapping_mul(0x9e37_79b9) ^ to.code())
+    }
+
     /// Sends a request; its answer, or word that there is none, comes within `timeout_us`.
     pub fn call(
         &mut self,
@@ -90,7 +88,8 @@ impl World {
         let life = self.machines.get(&from).map_or(0, |machine| machine.life);
         self.network.open.insert(call, OpenCall { from, life, to, purpose });
         self.queue.plan(self.now_us + timeout_us.max(1), Happening::Overdue { call });
-        if self.network.is_cut(from, to) || self.dice.network.chance(self.knobs.loss) {
+        let loss = self.knobs.loss;
+        if self.network.is_cut(from, to) || self.way(from, to).chance(loss) {
             return call;
         }
         // Only what is safe to repeat is ever repeated by a network that speaks HTTP.
@@ -98,9 +97,10 @@ impl World {
             message,
             Message::Directive { .. } | Message::Frame(_) | Message::MapWanted { .. }
         ) || matches!(&message, Message::Ask(ask) if ask.key.is_some());
-        if repeatable && self.dice.network.chance(self.knobs.duplicate) {
-            let late =
-                if self.dice.network.chance(0.3) { self.dice.network.below(6_000_000) } else { 0 };
+        let duplicate = self.knobs.duplicate;
+        let dice = self.way(from, to);
+        if repeatable && dice.chance(duplicate) {
+            let late = if dice.chance(0.3) { dice.below(6_000_000) } else { 0 };
             let at_us = self.now_us + self.travel(from, to) + late;
             self.stats.faults += 1;
             self.queue.plan(at_us, Happening::Arrive { call, to, message: message.clone() });
@@ -119,10 +119,19 @@ impl World {
         self.queue.plan(self.now_us + 1_000, Happening::Answered { call, reply: Reply::NotSent });
     }
 
+    /// How long a message takes, in microseconds.
+    fn delay(&mut self, from: Proc, to: Proc) -> u64 {
+        let (least, mean) = (self.knobs.delay_min_us, self.knobs.delay_mean_us);
+        let straggler = self.knobs.straggler;
+        let dice = self.way(from, to);
+        let usual = least + dice.around(mean);
+        if dice.chance(straggler) { usual + dice.between(200_000, 8_000_000) } else { usual }
+    }
+
     fn travel(&mut self, from: Proc, to: Proc) -> u64 {
         let slowness = |proc| self.machines.get(&proc).map_or(1, |machine| machine.slowness);
         let slowness = slowness(from).max(slowness(to));
-        delay(&self.knobs, &mut self.dice.network) * slowness
+        self.delay(from, to) * slowness
     }
 
     /// A request has come as far as its process.
@@ -132,7 +141,9 @@ impl World {
             return;
         }
         if self.life(to).is_none() {
-            if self.dice.network.chance(0.6) {
+            if let Some(from) = from
+                && self.way(to, from).chance(0.6)
+            {
                 self.reply(to, call, Reply::NotSent);
             }
             return;
@@ -148,7 +159,8 @@ impl World {
     /// Answers a request that `who` got.
     pub fn reply(&mut self, who: Proc, call: CallId, reply: Reply) {
         let Some(to) = self.network.caller(call) else { return };
-        if self.network.is_cut(who, to) || self.dice.network.chance(self.knobs.loss) {
+        let loss = self.knobs.loss;
+        if self.network.is_cut(who, to) || self.way(who, to).chance(loss) {
             return;
         }
         let at_us = self.now_us + self.travel(who, to);
@@ -182,13 +194,13 @@ impl World {
 
     /// The caller waits no longer.
     pub fn overdue(&mut self, call: CallId) {
-        let Some(open) = self.network.open.get(&call) else { return };
+        let Some(open) = self.network.open.get(&call).cloned() else { return };
         if let Proc::Gate(gate) = open.to
             && let Purpose::Data { .. } = open.purpose
             && let Some(life) = self.life(open.to)
-            && self.dice.network.chance(0.5)
+            && self.way(open.from, open.to).chance(0.5)
         {
-            let at_us = self.now_us + delay(&self.knobs, &mut self.dice.network);
+            let at_us = self.now_us + self.delay(open.from, open.to);
             self.queue.plan(at_us, Happening::HungUp { gate, life, call });
         }
         self.deliver(call, Reply::Lost);
@@ -197,7 +209,9 @@ impl World {
     /// A process is gone: some who wait for it notice at once.
     pub fn reset_connections(&mut self, to: Proc) {
         for call in self.network.waiting_for(to) {
-            if self.dice.network.chance(0.5) {
+            if let Some(from) = self.network.caller(call)
+                && self.way(to, from).chance(0.5)
+            {
                 self.reply(to, call, Reply::Lost);
             }
         }

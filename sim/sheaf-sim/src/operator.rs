@@ -1,4 +1,4 @@
-//! The operator: builds the cluster, then changes it at random times, sometimes foolishly, and never waits for calm.
+//! The operator: builds the cluster, then asks for what the plan says, sometimes foolishly, and never waits for calm.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -6,11 +6,13 @@ use std::sync::Arc;
 use sheaf_checkers::{Answer, Call, Fact, OpId};
 use sheaf_coordinator::{Ask, AskRefusal, AskedOptions, CopyLimits, NewShard, Promotion};
 use sheaf_map::Weight;
-use sheaf_types::{CollectionConfig, IndexKind, Metric, ShardId, TransitionId};
+use sheaf_types::{CollectionConfig, IndexKind, Metric, TransitionId};
 
 use crate::clients::{LASTING, TEMPORARY};
 use crate::gate_node::url_of;
 use crate::machine::Proc;
+use crate::plan::{Wish, WishOptions};
+use crate::steps::pick;
 use crate::wire::{AskMessage, Message, Purpose, Reply};
 use crate::world::{Happening, Stage, World};
 
@@ -48,6 +50,24 @@ impl Operator {
     }
 }
 
+/// How the operator asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// With a key, until it is done.
+    Must,
+    /// With a key, until there is an answer.
+    Keyed,
+    Once,
+    /// With a key, and only if the map is still what it is now.
+    Expecting,
+}
+
+fn options_of(options: &WishOptions) -> AskedOptions {
+    let limits =
+        CopyLimits { points_per_s_max: options.points_per_s_max, ..CopyLimits::default() };
+    AskedOptions { by_hand: options.by_hand, fence_budget_ms: options.fence_budget_ms, limits }
+}
+
 /// A collection as the simulator makes them.
 fn config_of(name: &str) -> CollectionConfig {
     CollectionConfig {
@@ -68,16 +88,8 @@ impl World {
     pub fn operate(&mut self) {
         match self.stage {
             Stage::Setup => self.set_up(),
-            Stage::Safety => {
-                let Some(mean) = self.drawn.operator_us else { return };
-                if let Some(ask) = self.draw_ask() {
-                    self.ask(ask, false);
-                }
-                let at_us = self.now_us + 20_000 + self.dice.operator.around(mean);
-                self.queue.plan(at_us, Happening::Operate);
-            }
             Stage::Liveness => self.tidy_up(),
-            Stage::Audit | Stage::Over => {}
+            Stage::Safety | Stage::Audit | Stage::Over => {}
         }
     }
 
@@ -91,16 +103,16 @@ impl World {
             1 => {
                 let shards =
                     (0..self.drawn.first_shards).map(|n| NewShard::at(&url_of(n))).collect();
-                self.ask(Ask::AddShards { shards }, true);
+                self.ask(Ask::AddShards { shards }, Manner::Must);
                 self.queue.plan(self.now_us + 20_000, Happening::Operate);
             }
             2 => {
-                self.ask(Ask::CreateCollection { config: config_of(LASTING) }, true);
+                self.ask(Ask::CreateCollection { config: config_of(LASTING) }, Manner::Must);
                 self.queue.plan(self.now_us + 20_000, Happening::Operate);
             }
             _ => {
                 self.start_clients();
-                self.begin_safety(500_000);
+                self.begin_safety();
             }
         }
     }
@@ -116,67 +128,56 @@ impl World {
         (0..self.drawn.gates).filter(|gate| !used.contains(url_of(*gate).as_str())).collect()
     }
 
-    fn some_shard(&mut self) -> Option<ShardId> {
-        let record = Arc::clone(self.store.record());
-        let shards: Vec<ShardId> = record.map.shards().iter().map(|shard| shard.id).collect();
-        self.dice.operator.pick(&shards).copied()
-    }
-
-    fn some_options(&mut self) -> AskedOptions {
-        let dice = &mut self.dice.operator;
-        let fence_budget_ms = dice.chance(0.4).then(|| dice.between(20, 2_000));
-        let limits = CopyLimits {
-            points_per_s_max: dice.chance(0.1).then(|| dice.between(20, 500)),
-            bytes_per_s_max: None,
-            request_p99_ms_max: None,
-        };
-        AskedOptions { by_hand: dice.chance(0.05), fence_budget_ms, limits }
-    }
-
-    fn draw_ask(&mut self) -> Option<Ask> {
-        let running = self.store.record().transition.as_ref().map(|running| running.id);
-        let options = self.some_options();
-        let free = self.free_gates();
-        let kind = self.dice.operator.below(100);
-        match kind {
-            0..30 => {
-                let first = *self.dice.operator.pick(&free)?;
-                let mut shards = vec![first];
-                if self.dice.operator.chance(0.3) {
-                    shards.extend(free.iter().copied().find(|gate| *gate != first));
-                }
-                let shards = shards.into_iter().map(|gate| NewShard::at(&url_of(gate))).collect();
-                Some(Ask::Grow { shards, options })
-            }
-            30..50 => Some(Ask::Drain { shard: self.some_shard()?, options }),
-            50..58 => {
-                let shard = self.some_shard()?;
-                let with = NewShard::at(&url_of(*self.dice.operator.pick(&free)?));
-                Some(Ask::Replace { shard, with, options })
-            }
-            58..70 => {
-                let shard = self.some_shard()?;
-                let thousandths = *self.dice.operator.pick(&[500, 1_000, 1_000, 2_000, 3_000])?;
-                let weight = Weight::from_thousandths(thousandths).ok()?;
-                Some(Ask::Reweight { shard, weight, options })
-            }
-            70..77 => Some(Ask::Cancel { transition: running? }),
-            77..81 => Some(Ask::Pause { transition: running? }),
-            81..87 => Some(Ask::Resume { transition: running? }),
-            87..89 => Some(Ask::Throttle { transition: running?, limits: CopyLimits::default() }),
-            89..93 => Some(Ask::CreateCollection { config: config_of(TEMPORARY) }),
-            93..97 => Some(Ask::DropCollection { name: TEMPORARY.to_owned() }),
-            97..98 => {
-                Some(Ask::Cancel { transition: TransitionId(1 + self.dice.operator.below(4)) })
-            }
-            // A node that is a shard already: refused.
-            98..99 => {
-                let url = url_of(self.dice.operator.below(u64::from(self.drawn.gates)) as u32);
-                Some(Ask::Grow { shards: vec![NewShard::at(&url)], options })
-            }
-            // Without accepting the loss: refused while it owns anything.
-            _ => Some(Ask::Remove { shard: self.some_shard()?, accept_data_loss: false }),
+    /// Asks for what a plan wants, if there is anything that it can mean now.
+    pub fn wish(&mut self, wish: &Wish, manner: Manner) {
+        if let Some(ask) = self.ask_of(wish) {
+            self.ask(ask, manner);
         }
+    }
+
+    fn ask_of(&self, wish: &Wish) -> Option<Ask> {
+        let running = self.store.record().transition.as_ref().map(|running| running.id);
+        let free = self.free_gates();
+        let ask = match wish {
+            Wish::Grow { nodes, options } => {
+                let gates: BTreeSet<u32> = nodes.iter().filter_map(|n| pick(&free, *n)).collect();
+                if gates.is_empty() {
+                    return None;
+                }
+                let shards = gates.into_iter().map(|gate| NewShard::at(&url_of(gate))).collect();
+                Ask::Grow { shards, options: options_of(options) }
+            }
+            Wish::Drain { shard, options } => {
+                Ask::Drain { shard: self.shard_at(*shard)?, options: options_of(options) }
+            }
+            Wish::Replace { shard, node, options } => Ask::Replace {
+                shard: self.shard_at(*shard)?,
+                with: NewShard::at(&url_of(pick(&free, *node)?)),
+                options: options_of(options),
+            },
+            Wish::Reweight { shard, thousandths, options } => Ask::Reweight {
+                shard: self.shard_at(*shard)?,
+                weight: Weight::from_thousandths(*thousandths).ok()?,
+                options: options_of(options),
+            },
+            Wish::Cancel => Ask::Cancel { transition: running? },
+            Wish::Pause => Ask::Pause { transition: running? },
+            Wish::Resume => Ask::Resume { transition: running? },
+            Wish::Unthrottle => {
+                Ask::Throttle { transition: running?, limits: CopyLimits::default() }
+            }
+            Wish::CancelNumber(number) => Ask::Cancel { transition: TransitionId(*number) },
+            Wish::Create => Ask::CreateCollection { config: config_of(TEMPORARY) },
+            Wish::Drop => Ask::DropCollection { name: TEMPORARY.to_owned() },
+            Wish::GrowInto(node) => Ask::Grow {
+                shards: vec![NewShard::at(&url_of(node % self.drawn.gates))],
+                options: AskedOptions::default(),
+            },
+            Wish::Remove { shard } => {
+                Ask::Remove { shard: self.shard_at(*shard)?, accept_data_loss: false }
+            }
+        };
+        Some(ask)
     }
 
     /// After the faults: what was paused goes on, what waits for a hand gets it.
@@ -184,14 +185,14 @@ impl World {
         let running = self.store.record().transition.clone();
         if let (Some(running), false) = (running, self.operator.is_waiting()) {
             if running.options.copy.paused {
-                self.ask(Ask::Resume { transition: running.id }, false);
+                self.ask(Ask::Resume { transition: running.id }, Manner::Keyed);
             } else if running.options.promotion == Promotion::Awaited {
                 let joining = running.next.shards().iter().map(|shard| shard.id);
                 let joining =
                     joining.filter(|id| self.store.record().map.shard(*id).is_none()).max();
                 match joining {
-                    Some(shard) => self.ask(Ask::Promote { shard }, false),
-                    None => self.ask(Ask::Cancel { transition: running.id }, false),
+                    Some(shard) => self.ask(Ask::Promote { shard }, Manner::Keyed),
+                    None => self.ask(Ask::Cancel { transition: running.id }, Manner::Keyed),
                 };
             }
         }
@@ -199,11 +200,12 @@ impl World {
     }
 
     /// Asks the coordinator.
-    pub fn ask(&mut self, ask: Ask, must: bool) -> u64 {
+    pub fn ask(&mut self, ask: Ask, manner: Manner) {
         self.operator.next += 1;
         let number = self.operator.next;
-        let key = (must || self.dice.operator.chance(0.7)).then(|| format!("ask-{number}"));
-        let expects = self.dice.operator.chance(0.05).then(|| self.store.record().map.version());
+        let must = manner == Manner::Must;
+        let key = (manner != Manner::Once).then(|| format!("ask-{number}"));
+        let expects = (manner == Manner::Expecting).then(|| self.store.record().map.version());
         let call = match &ask {
             Ask::CreateCollection { config } => {
                 Some(Call::Create { collection: Arc::from(config.name.as_str()) })
@@ -222,14 +224,13 @@ impl World {
         let message = Arc::new(AskMessage { ask, key, expects, timeout_ms: ASK_MS });
         self.operator.pending.insert(number, Pending { message, op, tries: 0, must });
         self.send_ask(number);
-        number
     }
 
     pub fn send_ask(&mut self, number: u64) {
         let Some(pending) = self.operator.pending.get_mut(&number) else { return };
         pending.tries += 1;
         let message = Message::Ask(Arc::clone(&pending.message));
-        let to = self.some_coordinator();
+        let to = self.some_coordinator(Proc::Operator);
         let timeout_us = (ASK_MS + 2_500) * 1_000;
         self.call(Proc::Operator, to, message, Purpose::Ask { number }, timeout_us);
     }
@@ -250,7 +251,7 @@ impl World {
                 Answer::Refused
             }
             _ if repeatable => {
-                let at_us = self.now_us + 100_000 + self.dice.operator.below(200_000);
+                let at_us = self.now_us + 100_000 + self.dice.operator.of(number).below(200_000);
                 self.queue.plan(at_us, Happening::AskAgain { number });
                 return;
             }
@@ -270,11 +271,11 @@ impl World {
     }
 
     /// A coordinator to ask: the one that reigns, mostly.
-    pub fn some_coordinator(&mut self) -> Proc {
+    pub fn some_coordinator(&mut self, who: Proc) -> Proc {
         let up: Vec<Proc> = (0..self.drawn.coordinators)
             .map(Proc::Coordinator)
             .filter(|proc| self.life(*proc).is_some())
             .collect();
-        self.dice.processes.pick(&up).copied().unwrap_or(Proc::Coordinator(0))
+        self.dice.processes.of(who.code()).pick(&up).copied().unwrap_or(Proc::Coordinator(0))
     }
 }

@@ -53,12 +53,26 @@ pub struct Failure {
     pub event: u64,
 }
 
+impl Failure {
+    /// The number of what broke, such as `I7` or `P1`: a core's own assertion has it in its text.
+    pub fn number(&self) -> &str {
+        let is_number = |word: &&str| {
+            word.strip_prefix(['I', 'P']).is_some_and(|digits| digits.parse::<u32>().is_ok())
+        };
+        let Violation { label, text } = &self.violation;
+        let words = label.split(' ').chain(text.split_whitespace());
+        words.into_iter().find(is_number).unwrap_or(label)
+    }
+}
+
 impl Outcome {
     /// The letter; `None` when nothing broke.
     pub fn letter(&self) -> Option<String> {
         let Failure { violation, at_us, event } = self.failure.as_ref()?;
-        let command =
-            if self.name == "swarm" { "swarm".to_owned() } else { format!("story {}", self.name) };
+        let command = match self.name.as_str() {
+            "swarm" => "swarm".to_owned(),
+            name => format!("story {name}"),
+        };
         Some(format!(
             "FAILED  {}   {}, event {event}: {}\nrun     {}   seed {}   trace {:016x}\nreplay  cargo xtask sim {command} --seed {} --log",
             violation.label,

@@ -64,7 +64,7 @@ impl World {
         }
         let after = self.routers[n as usize].map.as_ref().map(|map| map.version());
         let message = Message::MapWanted { after, wait_ms: POLL_WAIT_MS };
-        let to = self.some_coordinator();
+        let to = self.some_coordinator(Proc::Router(n));
         let timeout_us = (POLL_WAIT_MS + FETCH_MS) * 1_000;
         self.call(proc, to, message, Purpose::RouterMap { keeper: true }, timeout_us);
     }
@@ -77,7 +77,7 @@ impl World {
         node.fetching = true;
         let after = Some(MapVersion(wanted.0.saturating_sub(1)));
         let message = Message::MapWanted { after, wait_ms: FETCH_MS / 2 };
-        let to = self.some_coordinator();
+        let to = self.some_coordinator(Proc::Router(n));
         self.call(
             Proc::Router(n),
             to,
@@ -91,7 +91,7 @@ impl World {
         let Message::Client(request) = message else { return };
         let proc = Proc::Router(n);
         let now = self.clock(proc);
-        let seed = self.dice.processes.number();
+        let seed = self.dice.processes.of(proc.code()).number();
         let node = &mut self.routers[n as usize];
         let Some(map) = node.map.clone() else {
             self.reply(proc, call, Reply::NotReady);

@@ -1,16 +1,15 @@
 //! Stories: one change of the cluster, one fault at a chosen moment; the checkers judge.
 //!
-//! A story names its fault and runs like any seed: first everything may fail, then it must also finish.
+//! A story is a plan like any other: first everything may fail, then it must also finish.
 
-use sheaf_checkers::Phase;
-use sheaf_coordinator::{Ask, AskedOptions, NewShard};
-use sheaf_map::Weight;
-use sheaf_types::ShardId;
-
-use crate::gate_node::url_of;
+use crate::dice::{Dice, Purpose};
+use crate::draw::{calls, crash};
 use crate::knobs::Knobs;
-use crate::machine::Proc;
-use crate::world::{Happening, World};
+use crate::plan::{Deed, PhaseName, Plan, Step, Who, Wish, WishOptions};
+use crate::span::Span;
+
+/// When the operator asks, after the clients began.
+const ASKED: Span = Span::ms(300);
 
 /// What the operator does in a story.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,9 +28,7 @@ pub enum Twist {
     /// The operator cancels.
     Cancel,
     CrashCoordinator,
-    /// A donor crashes: a shard that is in the map.
     CrashDonor,
-    /// The new node crashes.
     CrashRecipient,
     CrashRouter,
     /// All of them at once.
@@ -43,14 +40,7 @@ pub enum Twist {
 pub struct Story {
     pub change: Change,
     pub twist: Twist,
-    pub phase: Phase,
-}
-
-/// A planned step of a story.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    Ask(Change),
-    Twist(Twist),
+    pub phase: PhaseName,
 }
 
 const CHANGES: [(&str, Change); 5] = [
@@ -71,11 +61,11 @@ const TWISTS: [(&str, Twist); 7] = [
     ("crash-all", Twist::CrashAll),
 ];
 
-const PHASES: [(&str, Phase); 4] = [
-    ("prepare", Phase::Prepare),
-    ("copy", Phase::Copy),
-    ("fence", Phase::Fence),
-    ("sweep", Phase::Sweep),
+const PHASES: [(&str, PhaseName); 4] = [
+    ("prepare", PhaseName::Prepare),
+    ("copy", PhaseName::Copy),
+    ("fence", PhaseName::Fence),
+    ("sweep", PhaseName::Sweep),
 ];
 
 /// Every story with its name: `grow.crash-donor.fence`.
@@ -84,7 +74,7 @@ pub fn all() -> Vec<(String, Story)> {
     for (change_name, change) in CHANGES {
         for (twist_name, twist) in TWISTS {
             for (phase_name, phase) in PHASES {
-                if twist == Twist::Nothing && phase != Phase::Prepare {
+                if twist == Twist::Nothing && phase != PhaseName::Prepare {
                     continue;
                 }
                 let name = format!("{change_name}.{twist_name}.{phase_name}");
@@ -101,83 +91,44 @@ pub fn named(name: &str) -> Option<Story> {
 }
 
 /// What a story's cluster is like.
-pub fn knobs() -> Knobs {
-    Knobs {
-        gates: 5,
-        first_shards: 3,
-        operator_us: None,
-        safety_us: 6_000_000,
-        think_us: 20_000,
-        ..Knobs::calm()
-    }
+fn knobs() -> Knobs {
+    Knobs { gates: 5, first_shards: 3, safety_us: 6_000_000, ..Knobs::calm() }
 }
 
-impl World {
-    /// Plans a story: the operator's change, and the twist when the phase begins.
-    pub fn tell(&mut self, story: Story) {
-        self.story = vec![Step::Ask(story.change), Step::Twist(story.twist)];
-        self.twist_at = Some(story.phase);
-        self.queue.plan(2_000_000, Happening::Story { step: 0 });
-    }
-
-    /// A step of the story.
-    pub fn play(&mut self, step: usize) {
-        match self.story.get(step).copied() {
-            Some(Step::Ask(change)) => {
-                let ask = ask_of(change);
-                self.ask(ask, false);
-            }
-            Some(Step::Twist(twist)) => self.twist(twist),
-            None => {}
+/// The story as a plan.
+pub fn plan(story: Story, seed: u64) -> Plan {
+    let knobs = knobs();
+    let mut steps = calls(seed, &knobs, 20_000);
+    steps.push(Step::at(ASKED, Deed::Ask(wish(story.change))));
+    let mut dice = Dice::new(seed, Purpose::Faults, 0);
+    // Within a few milliseconds.
+    let at = Span(dice.below(12_000));
+    let deeds: Vec<Deed> = match story.twist {
+        Twist::Nothing => Vec::new(),
+        Twist::Cancel => vec![Deed::Ask(Wish::Cancel)],
+        Twist::CrashCoordinator => vec![crash(Who::Leader, &mut dice, &knobs)],
+        Twist::CrashDonor => vec![crash(Who::Donor(0), &mut dice, &knobs)],
+        Twist::CrashRecipient => vec![crash(Who::Recipient(0), &mut dice, &knobs)],
+        Twist::CrashRouter => vec![crash(Who::Router(0), &mut dice, &knobs)],
+        Twist::CrashAll => {
+            let gates = (0..knobs.gates).map(Who::Gate);
+            let routers = (0..knobs.routers).map(Who::Router);
+            let all = [Who::Leader].into_iter().chain(gates).chain(routers);
+            all.map(|who| crash(who, &mut dice, &knobs)).collect()
         }
-    }
-
-    /// The transition has entered a phase: the twist follows within a few milliseconds.
-    pub fn story_phase(&mut self, phase: Phase) {
-        if self.twist_at == Some(phase) {
-            self.twist_at = None;
-            let after_us = self.dice.faults.below(12_000);
-            self.queue.plan(self.now_us + after_us, Happening::Story { step: 1 });
-        }
-    }
-
-    fn twist(&mut self, twist: Twist) {
-        let victims: Vec<Proc> = match twist {
-            Twist::Nothing => Vec::new(),
-            Twist::Cancel => {
-                if let Some(running) = &self.store.record().transition {
-                    let transition = running.id;
-                    self.ask(Ask::Cancel { transition }, false);
-                }
-                Vec::new()
-            }
-            Twist::CrashCoordinator => vec![Proc::Coordinator(0), Proc::Coordinator(1)],
-            Twist::CrashDonor => vec![Proc::Gate(1)],
-            Twist::CrashRecipient => vec![Proc::Gate(3)],
-            Twist::CrashRouter => vec![Proc::Router(0)],
-            Twist::CrashAll => self.machines.keys().copied().collect(),
-        };
-        for victim in victims {
-            self.stats.faults += 1;
-            self.crash_for_a_while(victim);
-        }
-    }
+    };
+    let phase = Some(story.phase);
+    steps.extend(deeds.into_iter().map(|deed| Step { at, phase, nth: 1, deed }));
+    Plan { seed, knobs, steps }
 }
 
-fn ask_of(change: Change) -> Ask {
-    let options = AskedOptions::default();
+fn wish(change: Change) -> Wish {
+    let options = WishOptions::default();
     match change {
-        Change::Grow => Ask::Grow { shards: vec![NewShard::at(&url_of(3))], options },
-        Change::GrowByTwo => {
-            Ask::Grow { shards: vec![NewShard::at(&url_of(3)), NewShard::at(&url_of(4))], options }
-        }
-        Change::Drain => Ask::Drain { shard: ShardId(2), options },
-        Change::Replace => {
-            Ask::Replace { shard: ShardId(2), with: NewShard::at(&url_of(3)), options }
-        }
-        Change::Reweight => {
-            let weight = Weight::from_thousandths(3_000).unwrap_or(Weight::ONE);
-            Ask::Reweight { shard: ShardId(2), weight, options }
-        }
+        Change::Grow => Wish::Grow { nodes: vec![0], options },
+        Change::GrowByTwo => Wish::Grow { nodes: vec![0, 1], options },
+        Change::Drain => Wish::Drain { shard: 1, options },
+        Change::Replace => Wish::Replace { shard: 1, node: 0, options },
+        Change::Reweight => Wish::Reweight { shard: 1, thousandths: 3_000, options },
     }
 }

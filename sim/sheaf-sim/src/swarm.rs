@@ -1,15 +1,17 @@
 //! Runs seeds: each in its own world, a panic of a core is a failure like any other.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use sheaf_checkers::Violation;
 
-use crate::knobs::Knobs;
+use crate::draw;
+use crate::plan::Plan;
 use crate::report::{Failure, Outcome, progress, take_panic};
 use crate::stats::Stats;
 use crate::stories::{self, Story};
+use crate::trace::Trace;
 use crate::world::World;
 
 /// What to run.
@@ -17,26 +19,41 @@ use crate::world::World;
 pub enum What {
     Swarm,
     Story(String, Story),
+    /// A plan with its name; each seed is another chance of it.
+    Plan(String, Arc<Plan>),
+}
+
+impl What {
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Swarm => "swarm",
+            Self::Story(name, _) | Self::Plan(name, _) => name,
+        }
+    }
+
+    /// What is to happen with this seed.
+    pub fn plan(&self, seed: u64) -> Plan {
+        match self {
+            Self::Swarm => draw::plan(seed),
+            Self::Story(_, story) => stories::plan(*story, seed),
+            Self::Plan(_, plan) => Plan { seed, ..Plan::clone(plan) },
+        }
+    }
 }
 
 /// Runs one seed.
 pub fn run(what: &What, seed: u64, log: bool, until: Option<u64>) -> Outcome {
-    let name = match what {
-        What::Swarm => "swarm".to_owned(),
-        What::Story(name, _) => name.clone(),
-    };
+    run_plan(what.name(), what.plan(seed), Trace::new(log), until)
+}
+
+/// Runs a plan.
+pub fn run_plan(name: &str, plan: Plan, trace: Trace, until: Option<u64>) -> Outcome {
+    let (name, seed) = (name.to_owned(), plan.seed);
     let ran = std::panic::catch_unwind(AssertUnwindSafe(|| {
-        let mut world = match what {
-            What::Swarm => World::new(seed, Knobs::draw(seed), log),
-            What::Story(_, story) => {
-                let mut world = World::new(seed, stories::knobs(), log);
-                world.tell(*story);
-                world
-            }
-        };
-        if log {
-            println!("{:?}", world.drawn);
+        if trace.log {
+            trace.line(&format!("{:?}", plan.knobs));
         }
+        let mut world = World::new(plan, trace);
         world.run(until);
         let failure = world.violation.take();
         let failure =
@@ -49,13 +66,8 @@ pub fn run(what: &What, seed: u64, log: bool, until: Option<u64>) -> Outcome {
             let (at_us, event) = progress();
             let violation = Violation::new("assertion in a core", take_panic());
             let stats = Stats { seeds: 1, events: event, simulated_us: at_us, ..Stats::default() };
-            Outcome {
-                name,
-                seed,
-                hash: 0,
-                stats,
-                failure: Some(Failure { violation, at_us, event }),
-            }
+            let failure = Some(Failure { violation, at_us, event });
+            Outcome { name, seed, hash: 0, stats, failure }
         }
     }
 }

@@ -3,23 +3,23 @@
 //! Nothing here is asynchronous: one event at a time, in one order, drawn from one seed.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use sheaf_checkers::{Fact, Panel, Phase, PointAt, Violation};
+use sheaf_checkers::{Fact, Panel, PointAt, Violation};
 
 use crate::clients::Clients;
 use crate::coordinator_node::CoordinatorNode;
-use crate::dice::{Dice, Purpose as Stream};
-use crate::faults::Fault;
+use crate::dice::{Purpose as Stream, Streams};
 use crate::gate_node::GateNode;
 use crate::knobs::Knobs;
 use crate::machine::{Clock, Machine, Proc};
 use crate::network::Network;
 use crate::operator::Operator;
+use crate::plan::{PhaseName, Plan, Step};
 use crate::queue::Queue;
 use crate::router_node::RouterNode;
 use crate::stats::Stats;
 use crate::store::Store;
-use crate::stories::Step;
 use crate::trace::{Trace, clock_text};
 use crate::wire::{CallId, Message, Reply};
 
@@ -115,10 +115,9 @@ pub enum Happening {
     AskAgain {
         number: u64,
     },
-    Fault(Fault),
-    /// A process that was singled out crashes.
-    Doom {
-        proc: Proc,
+    /// A step of the plan is due.
+    Step {
+        number: usize,
     },
     /// A fault ends.
     Uncut {
@@ -131,10 +130,6 @@ pub enum Happening {
     Heal,
     /// Whether all is quiet is looked at.
     LookAround,
-    /// A story's step.
-    Story {
-        step: usize,
-    },
 }
 
 /// How far a run is.
@@ -151,14 +146,13 @@ pub enum Stage {
     Over,
 }
 
-/// The streams of chance.
+/// The streams of chance, by link, disk, process and ask.
 pub struct Dices {
-    pub network: Dice,
-    pub disks: Dice,
-    pub faults: Dice,
-    pub clients: Dice,
-    pub operator: Dice,
-    pub processes: Dice,
+    pub network: Streams,
+    pub disks: Streams,
+    pub crashes: Streams,
+    pub operator: Streams,
+    pub processes: Streams,
 }
 
 /// The simulated cluster.
@@ -185,15 +179,18 @@ pub struct World {
     pub trace: Trace,
     pub stats: Stats,
     pub healed_us: u64,
-    pub story: Vec<Step>,
-    /// The phase at which the story takes its turn.
-    pub twist_at: Option<Phase>,
+    pub steps: Arc<[Step]>,
+    /// When the plan's time begins.
+    pub safety_from_us: u64,
+    /// How often each phase was entered.
+    pub phases_entered: [u32; PhaseName::ALL.len()],
 }
 
 impl World {
-    /// A cluster of this seed, before anything happened.
-    pub fn new(seed: u64, drawn: Knobs, log: bool) -> Self {
-        let dice = |stream| Dice::new(seed, stream);
+    /// The cluster of a plan, before anything happened.
+    pub fn new(plan: Plan, trace: Trace) -> Self {
+        let Plan { seed, knobs: drawn, steps } = plan;
+        let dice = |stream| Streams::new(seed, stream);
         let mut knobs = drawn.clone();
         knobs.heal();
         let mut world = Self {
@@ -205,8 +202,7 @@ impl World {
             dice: Dices {
                 network: dice(Stream::Network),
                 disks: dice(Stream::Disks),
-                faults: dice(Stream::Faults),
-                clients: dice(Stream::Clients),
+                crashes: dice(Stream::Crashes),
                 operator: dice(Stream::Operator),
                 processes: dice(Stream::Processes),
             },
@@ -216,15 +212,16 @@ impl World {
             coordinators: (0..drawn.coordinators).map(|_| CoordinatorNode::default()).collect(),
             gates: (0..drawn.gates).map(GateNode::new).collect(),
             routers: (0..drawn.routers).map(|_| RouterNode::default()).collect(),
-            clients: Clients::new(&drawn),
+            clients: Clients::new(&drawn, &steps),
             operator: Operator::default(),
             panel: Panel::default(),
             violation: None,
-            trace: Trace::new(log),
+            trace,
             stats: Stats { seeds: 1, ..Stats::default() },
             healed_us: 0,
-            story: Vec::new(),
-            twist_at: None,
+            steps: steps.into(),
+            safety_from_us: 0,
+            phases_entered: [0; PhaseName::ALL.len()],
             knobs,
             drawn,
         };
@@ -238,7 +235,7 @@ impl World {
         let routers = (0..self.drawn.routers).map(Proc::Router);
         for proc in coordinators.chain(gates).chain(routers) {
             let skew = self.drawn.clock_skew;
-            let dice = &mut self.dice.processes;
+            let dice = self.dice.processes.of(proc.code());
             let offset_ms = 1_700_000_000_000 + if skew { dice.below(20_000) } else { 0 };
             let pace = if skew { dice.between(950_000, 1_050_000) } else { 1_000_000 };
             self.machines.insert(proc, Machine::new(Clock { offset_ms, pace }));
@@ -338,13 +335,7 @@ impl World {
             Happening::Think { client } => self.think(client),
             Happening::Operate => self.operate(),
             Happening::AskAgain { number } => self.send_ask(number),
-            Happening::Fault(fault) => self.strike(fault),
-            Happening::Doom { proc } => {
-                if self.stage == Stage::Safety {
-                    self.stats.faults += 1;
-                    self.crash_for_a_while(proc);
-                }
-            }
+            Happening::Step { number } => self.perform(number),
             Happening::Uncut { number } => self.network.uncut(number),
             Happening::SpeedUp { proc } => {
                 if let Some(machine) = self.machines.get_mut(&proc) {
@@ -353,7 +344,6 @@ impl World {
             }
             Happening::Heal => self.heal(),
             Happening::LookAround => self.look_around(),
-            Happening::Story { step } => self.play(step),
         }
     }
 
@@ -386,11 +376,13 @@ impl World {
     /// Has a core called when it wants to be.
     pub fn plan_wake(&mut self, proc: Proc, wake: Option<sheaf_types::Time>) {
         let now_us = self.now_us;
-        let spurious = self.dice.processes.chance(self.knobs.spurious_tick);
+        let chance = self.knobs.spurious_tick;
+        let dice = self.dice.processes.of(proc.code());
+        let spurious_us = dice.chance(chance).then(|| 1 + dice.below(2_000));
         let Some(machine) = self.machines.get_mut(&proc) else { return };
         let mut wanted = wake.map(|time| machine.clock.when(time).max(now_us + 1));
-        if spurious {
-            wanted = Some(now_us + 1 + self.dice.processes.below(2_000));
+        if let Some(after_us) = spurious_us {
+            wanted = Some(now_us + after_us);
         }
         if machine.wake_us == wanted {
             return;
@@ -445,7 +437,7 @@ impl World {
                 let cut = (0..=600).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
                 text.truncate(cut);
             }
-            println!("{} {:>7} {text}", clock_text(self.now_us), self.event);
+            self.trace.line(&format!("{} {:>7} {text}", clock_text(self.now_us), self.event));
         }
     }
 
@@ -474,13 +466,11 @@ impl World {
             Happening::Think { client } => (16, u64::from(*client), 0),
             Happening::Operate => (17, 0, 0),
             Happening::AskAgain { number } => (18, *number, 0),
-            Happening::Fault(fault) => (19, *fault as u64, 0),
+            Happening::Step { number } => (19, *number as u64, 0),
             Happening::Uncut { number } => (20, *number, 0),
             Happening::SpeedUp { proc } => (21, proc.code(), 0),
             Happening::Heal => (22, 0, 0),
             Happening::LookAround => (23, 0, 0),
-            Happening::Story { step } => (24, *step as u64, 0),
-            Happening::Doom { proc } => (25, proc.code(), 0),
         };
         self.trace.fold(&[self.now_us, kind, a, b]);
     }
