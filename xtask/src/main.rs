@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask ci`, `tidy`, `sim`, `zoo`, `nightly`, `bench`.
+//! The project's own commands: `cargo xtask ci`, `tidy`, `sim`, `zoo`, `nightly`, `picture-check`, `bench`.
 //!
 //! Reads the command line and nothing else; each command has its file.
 
@@ -7,6 +7,7 @@ mod ci;
 mod clock;
 mod metadata;
 mod nightly;
+mod picture;
 mod sim;
 mod tidy;
 mod zoo;
@@ -50,6 +51,8 @@ enum Command {
     },
     /// Plant the known defects of `sim/zoo`, one after another, and have the simulator find each
     Zoo(zoo::Options),
+    /// Draw a healthy run and a broken one, and have a headless Chromium click through both
+    PictureCheck,
 }
 
 fn main() -> ExitCode {
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         Command::Sim { args } => sim::run(&root(), &args),
         Command::Nightly(options) => nightly::run(&root(), &options),
         Command::Zoo(options) => zoo::run(&root(), &options),
+        Command::PictureCheck => picture::check(&root()),
         Command::Bench { args } => bench::run(&root(), &args),
     };
     match done {

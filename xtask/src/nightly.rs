@@ -90,12 +90,13 @@ fn plan(first_seed: u64, hours: f64) -> Vec<Part> {
     let minutes = |share: f64| format!("{:.2}", hours * 60.0 * share);
     let seeds = |count: u64| format!("{first_seed}..{}", first_seed + count);
     let seeds_max = seeds(SEEDS_PER_NIGHT);
-    let swarm = ["sim", "swarm", "--seeds", &seeds_max, "--failures", FAILURES_MAX, "--minutes"];
+    let swarm = ["sim", "swarm", "--seeds", &seeds_max, "--failures", FAILURES_MAX, "--marks"];
     vec![
         Part::of("meta", &["sim", "meta", "--seeds", &seeds(1_000)]),
         Part::of("stories", &["sim", "stories", "--seeds", &seeds(20)]),
-        Part::of("swarm", &[&swarm[..], &[&minutes(0.6)]].concat()).with_figures(),
+        Part::of("swarm", &[&swarm[..], &["--minutes", &minutes(0.6)]].concat()).with_figures(),
         Part::of("zoo", &["zoo"]).with_figures(),
+        Part::of("picture", &["picture-check"]),
         Part::of("bench", &["sim", "bench"]),
     ]
 }

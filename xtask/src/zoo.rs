@@ -29,6 +29,17 @@ pub struct Options {
     /// The counts, in a file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Draw the run in which each mutant was found, as a page in this folder
+    #[arg(long, value_name = "FOLDER")]
+    pictures: Option<PathBuf>,
+}
+
+impl Options {
+    /// One mutant, and the picture of the run in which it was found.
+    pub fn picture_of(name: &str, folder: &Path) -> Self {
+        let (only, pictures) = (vec![name.to_owned()], Some(folder.to_owned()));
+        Self { only, seeds_max: SEEDS_MAX, json: None, pictures }
+    }
 }
 
 /// One file of the zoo.
@@ -69,10 +80,26 @@ pub fn run(root: &Path, options: &Options) -> anyhow::Result<ExitCode> {
         apply(&tree, &mutant, &["--reverse"])?;
         let fate = fate?;
         println!("{}", line(&fate));
+        if let Some(folder) = &options.pictures {
+            draw(root, &zoo, &fate, folder)?;
+        }
         fates.push(fate);
     }
     ensure!(!fates.is_empty(), "no mutant has such a name");
     summary(&fates, options.json.as_deref())
+}
+
+/// Has the mutant that was built last draw the run in which it was found.
+fn draw(root: &Path, zoo: &Path, fate: &Fate, folder: &Path) -> anyhow::Result<()> {
+    let Some(seed) = fate.seeds.checked_sub(1) else { return Ok(()) };
+    std::fs::create_dir_all(folder)?;
+    let file = folder.join(format!("{}.html", fate.name));
+    let mut command = Command::new(zoo.join("build/sim/sheaf-sim"));
+    command.current_dir(root).args(["swarm", "--seed", &seed.to_string(), "--html"]).arg(&file);
+    // The run fails: that is what it is drawn for.
+    command.output()?;
+    ensure!(file.exists(), "{} was not drawn", file.display());
+    Ok(())
 }
 
 fn line(fate: &Fate) -> String {

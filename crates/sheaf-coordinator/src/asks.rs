@@ -4,8 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use sheaf_types::Time;
 use sheaf_types::limits::{IDEMPOTENCY_KEYS_MAX, PENDING_ASKS_MAX};
+use sheaf_types::{Time, mark};
 
 use crate::config::Config;
 use crate::contacts::Contacts;
@@ -66,6 +66,11 @@ impl Asks {
     /// Whether autoscale waits for an answer.
     pub(crate) fn has_autoscale(&self) -> bool {
         self.waiting.iter().any(|waiter| matches!(waiter.caller, Caller::Autoscale { .. }))
+    }
+
+    /// Whether an operator's cancel is waiting.
+    pub(crate) fn has_cancel(&self) -> bool {
+        self.waiting.iter().any(|waiter| matches!(waiter.asked.ask, Ask::Cancel { .. }))
     }
 
     /// Takes in an ask; nodes that it names are asked who they are.
@@ -178,13 +183,16 @@ pub(crate) fn decide(
 ) -> Result<Decided, AskRefusal> {
     let asked = &waiter.asked;
     if let Some(replayed) = replayed(record, asked) {
+        mark!("an ask that is repeated gets its first answer");
         return replayed.map(Decided::Unchanged);
     }
     if let Some(shard) = contacts.ahead_of(record) {
+        mark!("an ask is refused because a gate is ahead of the record");
         return Err(AskRefusal::RecordOutdated { shard });
     }
     let version = record.map.version();
     if let Some(expected) = asked.expects.filter(|expected| *expected != version) {
+        mark!("an ask names a map that isn't current");
         return Err(AskRefusal::OtherVersion { expected, version });
     }
     let decided = dispatch(waiter, record.draft(), contacts, config, now)?;

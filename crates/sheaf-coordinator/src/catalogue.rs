@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use sheaf_map::Collection;
 use sheaf_types::limits::{COLLECTION_NAME_BYTES_MAX, DIM_MAX};
-use sheaf_types::{CollectionConfig, Time};
+use sheaf_types::{CollectionConfig, Time, mark};
 
 use crate::asks::Decided;
 use crate::effect::Reply;
@@ -57,12 +57,15 @@ pub(crate) fn drop_collection(
 
 /// During a fence the map stays as it is: both sides have counted by it.
 pub(crate) fn must_wait(record: &CoordinatorRecord) -> bool {
-    record.transition.as_ref().is_some_and(|running| running.phase == Phase::Fence)
+    let fenced = record.transition.as_ref().is_some_and(|running| running.phase == Phase::Fence);
+    mark!(fenced, "a change of the catalogue waits for the fence");
+    fenced
 }
 
 /// Makes the next map of the running transition the successor of the changed map.
 fn rebase(record: &mut CoordinatorRecord) -> Result<(), AskRefusal> {
     if let Some(running) = record.transition.as_mut().filter(|running| running.is_undecided()) {
+        mark!("the catalogue changes while a transition runs");
         let shards = running.next.shards().to_vec();
         running.next = Arc::new(record.map.with_shards(running.id, shards)?);
     }

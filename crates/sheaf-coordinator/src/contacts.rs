@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use sheaf_protocol::{Directive, DirectiveRefusal, GateReport};
-use sheaf_types::{Incarnation, ShardId, StoreId, Time};
+use sheaf_types::{Incarnation, ShardId, StoreId, Time, mark};
 
 use crate::directives::Intent;
 use crate::effect::{Outgoing, WakeReason};
@@ -151,6 +151,7 @@ impl Contacts {
         answer: PollAnswer,
     ) -> Heard {
         let Some(contact) = self.gates.get_mut(&shard) else {
+            mark!("a gate answers that has left meanwhile");
             return Heard::Nothing; // It has left meanwhile.
         };
         let ended = contact.poll.take_if(|current| current.id == poll);
@@ -173,6 +174,7 @@ impl Contacts {
                 continue;
             };
             if contact.poll.take().is_some() {
+                mark!("a poll has no answer in time");
                 let reason = format!("no answer within {} ms", POLL_WAIT_MS + POLL_GRACE_MS);
                 contact.hear(now, true, PollAnswer::Unreachable { reason });
             }
@@ -287,7 +289,10 @@ impl Contact {
                 Heard::Nothing
             }
             // A superseded poll: the newer one tells.
-            PollAnswer::Refused(_) | PollAnswer::Unreachable { .. } => Heard::Nothing,
+            PollAnswer::Refused(_) | PollAnswer::Unreachable { .. } => {
+                mark!("a superseded poll fails");
+                Heard::Nothing
+            }
         }
     }
 
@@ -299,6 +304,7 @@ impl Contact {
         let seen = (report.incarnation, report.seq);
         if seen < self.seen {
             // Late: a newer report overtook it. Again and again means that the disk went back in time.
+            mark!("a report comes after a newer one");
             self.regressions += u32::from(current);
             if self.regressions >= REGRESSIONS_MAX {
                 let reason = "it reports an earlier incarnation than before: its disk was set back";
@@ -306,6 +312,7 @@ impl Contact {
             }
             return;
         }
+        mark!(!current, "a superseded poll brings a report that counts");
         self.seen = seen;
         self.failures = 0;
         self.regressions = 0;

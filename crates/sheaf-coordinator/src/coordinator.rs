@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sheaf_map::{Map, Moves};
-use sheaf_types::{Time, TransitionId};
+use sheaf_types::{Time, TransitionId, mark};
 
 use crate::asks::{self, Asks, Caller, Decided};
 use crate::autoscale::{self, Verdict};
@@ -49,6 +49,7 @@ impl Coordinator {
         accession.term = record.term.next();
         accession.author = jitter.draw();
         autoscale::take_in(&config.autoscale, &mut accession.autoscale);
+        mark_accession(&record);
         let text = format!("a coordinator begins term {}", accession.term);
         accession.note(now, HistoryKind::Leadership, text, None);
         Self {
@@ -103,6 +104,7 @@ impl Coordinator {
 
     fn on_asked(&mut self, asked: Asked, effects: &mut Effects) {
         let token = asked.token;
+        mark!(self.ledger.is_in_doubt(), "something is asked while a write is in doubt");
         let taken = if self.ledger.is_deposed() {
             Err(AskRefusal::Deposed)
         } else {
@@ -156,6 +158,7 @@ impl Coordinator {
         }
         self.ledger.tick(self.now, effects);
         for caller in self.asks.expire(self.now) {
+            mark!("an ask is not decided in time");
             refuse(caller, AskRefusal::TimedOut, effects);
         }
         if let Some(accession) = self.accession.take() {
@@ -177,6 +180,11 @@ impl Coordinator {
         let facts = self.facts();
         let step = moves::next_step(&facts);
         if let Some(record) = step {
+            let commits = record.map.committed() > facts.record.map.committed();
+            mark!(
+                commits && self.asks.has_cancel(),
+                "an operator's cancel races the commit and loses"
+            );
             self.ledger.propose(record, Vec::new(), effects);
             return true;
         }
@@ -346,6 +354,20 @@ impl Coordinator {
     /// The phase of the running transition.
     pub fn phase(&self) -> Option<&Phase> {
         self.ledger.durable().transition.as_ref().map(|running| &running.phase)
+    }
+}
+
+fn mark_accession(record: &CoordinatorRecord) {
+    let Some(running) = &record.transition else { return };
+    match running.phase {
+        Phase::Prepare => mark!("a coordinator begins its term in Prepare"),
+        Phase::Copy => mark!("a coordinator begins its term in Copy"),
+        Phase::Fence => mark!("a coordinator begins its term in Fence"),
+        Phase::Sweep { permitted: false } => {
+            mark!("a coordinator begins its term after a commit that nobody has confirmed");
+        }
+        Phase::Sweep { permitted: true } => mark!("a coordinator begins its term in Sweep"),
+        Phase::Abort { .. } => mark!("a coordinator begins its term in Abort"),
     }
 }
 

@@ -5,11 +5,11 @@
 
 use std::sync::Arc;
 
-use sheaf_types::Time;
+use sheaf_types::{Time, mark};
 
 use crate::effect::{Effects, Reply, StoreWrite, WakeReason};
 use crate::event::{StoreOutcome, StoreRead, Token};
-use crate::record::CoordinatorRecord;
+use crate::record::{CoordinatorRecord, Phase};
 use crate::refusal::AskRefusal;
 
 /// Milliseconds until a write of unknown outcome that is not there, or a failed read, is tried again.
@@ -147,6 +147,14 @@ impl Ledger {
             StoreOutcome::Refused if !pending.doubtful => self.depose(effects),
             // Refused by what an earlier try of ours has written, perhaps: only reading tells.
             StoreOutcome::Refused | StoreOutcome::Unknown => {
+                let committed = pending.record.map.committed();
+                mark!(outcome == StoreOutcome::Refused, "a write that is tried again is refused");
+                mark!("it is unknown whether a write was stored");
+                mark!(
+                    committed > self.durable.map.committed(),
+                    "it is unknown whether a commit was stored"
+                );
+                mark!(pending.record.aborts(), "it is unknown whether an abort was stored");
                 pending.doubtful = true;
                 self.read(effects);
                 Turn::Same
@@ -164,11 +172,16 @@ impl Ledger {
         }
         let at = now.plus_ms(STORE_RETRY_MS);
         match read {
-            StoreRead::Failed => pending.state = State::ReadAt { at },
+            StoreRead::Failed => {
+                mark!("the store can't be read while a write is in doubt");
+                pending.state = State::ReadAt { at };
+            }
             StoreRead::Found(found) if found.stamp() == pending.record.stamp() => {
+                mark!("a write of unknown outcome is found in the store");
                 return self.adopt(effects);
             }
             StoreRead::Found(found) if found.stamp() == self.durable.stamp() => {
+                mark!("a write of unknown outcome isn't in the store");
                 pending.state = State::WriteAt { at };
             }
             StoreRead::Found(_) | StoreRead::Empty => return self.depose(effects),
@@ -207,7 +220,10 @@ impl Ledger {
         match read {
             StoreRead::Failed => Turn::Same,
             StoreRead::Found(found) if found.stamp() == self.durable.stamp() => Turn::Same,
-            StoreRead::Found(_) | StoreRead::Empty => self.depose(effects),
+            StoreRead::Found(_) | StoreRead::Empty => {
+                mark!("a coordinator learns from a gate that it is deposed");
+                self.depose(effects)
+            }
         }
     }
 
@@ -241,6 +257,8 @@ impl Ledger {
         self.deposed = true;
         effects.deposed = true;
         if let Some(pending) = self.pending.take() {
+            mark!(pending.doubtful, "a coordinator is deposed while its write is in doubt");
+            mark!(!pending.doubtful, "a coordinator is deposed by the store's refusal");
             // A try of unknown outcome may have been carried out before the other coordinator read the store.
             let refusal =
                 if pending.doubtful { AskRefusal::OutcomeUnknown } else { AskRefusal::Deposed };
@@ -248,5 +266,11 @@ impl Ledger {
             effects.answer.extend(tokens.map(|token| (token, Err(refusal.clone()))));
         }
         Turn::Deposed
+    }
+}
+
+impl CoordinatorRecord {
+    fn aborts(&self) -> bool {
+        matches!(&self.transition, Some(running) if matches!(running.phase, Phase::Abort { .. }))
     }
 }

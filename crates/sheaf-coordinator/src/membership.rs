@@ -8,7 +8,7 @@ use std::sync::Arc;
 use sheaf_map::{Map, ShardEntry};
 use sheaf_protocol::GateReport;
 use sheaf_types::limits::SHARDS_MAX;
-use sheaf_types::{ShardId, Time};
+use sheaf_types::{ShardId, Time, mark};
 
 use crate::asks::Decided;
 use crate::contacts::Contacts;
@@ -71,17 +71,20 @@ pub(crate) fn check_urls(record: &CoordinatorRecord, node: &NewShard) -> Result<
     };
     for retiring in &record.retiring {
         if let Some(url) = taken(&retiring.shard) {
+            mark!("a node is wanted that is about to leave");
             return Err(AskRefusal::NodeRetiring { url, shard: retiring.shard.id });
         }
     }
     for entry in record.map.shards() {
         if let Some(url) = taken(entry) {
+            mark!("a node is wanted that is a shard already");
             return Err(AskRefusal::UrlTaken { url, by: entry.id.to_string() });
         }
     }
     for (transition, request) in record.underway() {
         for entry in request.joining() {
             if let Some(url) = taken(entry) {
+                mark!("a node is wanted that is about to join");
                 let by = format!("{}, which joins by {transition}", entry.id);
                 return Err(AskRefusal::UrlTaken { url, by });
             }
@@ -95,6 +98,7 @@ fn identify<'a>(url: &str, identities: &'a Identities) -> Result<&'a GateReport,
     match identities.get(&url) {
         Some(Identity::Gate(report)) => Ok(report),
         Some(Identity::Unreachable { reason }) => {
+            mark!("a node that is to join can't be reached");
             Err(AskRefusal::NodeUnreachable { url, reason: reason.clone() })
         }
         None => Err(AskRefusal::NodeUnreachable { url, reason: "it was not asked".to_owned() }),
@@ -184,6 +188,7 @@ pub(crate) fn remove(
     }
     let entry = record.map.shard(shard).cloned().ok_or(AskRefusal::UnknownShard { shard })?;
     if !accept_data_loss {
+        mark!("an operator would remove a shard that owns points");
         return Err(AskRefusal::StillOwns { shard });
     }
     if let Some(transition) = record.underway().next().map(|(transition, _)| transition) {

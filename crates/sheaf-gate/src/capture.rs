@@ -9,7 +9,7 @@ use std::ops::Bound;
 use sheaf_map::Moves;
 use sheaf_protocol::{Position, Range, Through};
 use sheaf_types::limits::DIRTY_BYTES_MAX;
-use sheaf_types::{CollectionId, PointId, ShardId};
+use sheaf_types::{CollectionId, PointId, ShardId, mark};
 
 use crate::event::Outcome;
 
@@ -83,6 +83,11 @@ impl Capture {
             let list = self.lists.get_mut(&recipient);
             assert!(list.is_some(), "I7 capture-gapless: no list for {recipient}");
             if let Some(list) = list {
+                mark!(
+                    outcome == Outcome::Unknown,
+                    "it is unknown whether an outgoing write was applied"
+                );
+                mark!(outcome == Outcome::Failed, "an outgoing write fails");
                 match outcome {
                     Outcome::Done | Outcome::Unknown => {
                         list.mark(key);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sheaf_map::Map;
-use sheaf_types::{CollectionId, Time};
+use sheaf_types::{CollectionId, Time, mark};
 
 use crate::context::{Context, JobOwner};
 use crate::effect::{EngineCall, JobId, WakeReason};
@@ -93,7 +93,10 @@ impl Catalogue {
             EngineReply::Done | EngineReply::NoCollection(_) if !creates => {
                 self.dropping.remove(&id);
             }
-            _ => self.retry_at = now.plus_ms(RETRY_MS),
+            _ => {
+                mark!("an engine can't create or drop a collection at once");
+                self.retry_at = now.plus_ms(RETRY_MS);
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sheaf_map::{Map, Moves};
 use sheaf_protocol::{Directive, DirectiveRefusal, Order};
-use sheaf_types::{MapVersion, Revision, ShardId, Term, Time};
+use sheaf_types::{MapVersion, Revision, ShardId, Term, Time, mark};
 
 use crate::context::Context;
 use crate::effect::WakeReason;
@@ -55,11 +55,13 @@ pub(crate) fn refusal_of(
         Some(_) => {}
     }
     if directive.term < record.term {
+        mark!("a gate refuses a deposed coordinator");
         return Some(DirectiveRefusal::Deposed { highest: record.term });
     }
     let known = record.map.as_ref().map_or(MapVersion(0), |map| map.version());
     let order_of = (directive.term, directive.revision);
     if order_of < (record.term, record.revision) || directive.map.version() < known {
+        mark!("a gate refuses a late directive");
         return Some(DirectiveRefusal::Stale { revision: record.revision, map: known });
     }
     if let Some(mine) = record.shard.filter(|mine| *mine != directive.shard) {
@@ -101,6 +103,10 @@ pub(crate) fn adopt(record: &mut GateRecord, map: &Arc<Map>) {
     if record.map.as_ref().is_some_and(|known| known.version() >= map.version()) {
         return;
     }
+    mark!(
+        record.order.as_ref().is_some_and(|order| map.committed() > order.order.transition),
+        "a gate learns of a commit that came after its own transition"
+    );
     if let (Some(known), Some(me)) = (&record.map, record.shard)
         && gives_away(known, map, me)
     {

@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use sheaf_map::{Map, Moves};
 use sheaf_protocol::{CopyState, DonorReport, Order, Stage, StreamId};
-use sheaf_types::{ClusterId, CollectionId, Incarnation, PointId, ShardId, Time, TransitionId};
+use sheaf_types::{
+    ClusterId, CollectionId, Incarnation, PointId, ShardId, Time, TransitionId, mark,
+};
 
 use crate::capture::Capture;
 use crate::context::Context;
@@ -94,6 +96,7 @@ impl Donor {
             .filter(|(_, _, ids)| ids.iter().any(|id| self.capture.is_outgoing(id)))
             .map(|(token, _, _)| token)
             .collect();
+        mark!(!self.blocking.is_empty(), "a fence waits for writes that are under way");
     }
 
     /// The fence was backed out: proofs made under it are worth nothing.

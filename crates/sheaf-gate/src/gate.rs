@@ -1,12 +1,13 @@
 //! The gate: its state, what each event does, and what follows from it. The decisions themselves are in the other files.
 
 mod report;
+mod start;
 
 use std::sync::Arc;
 
 use sheaf_map::{Map, Moves};
 use sheaf_protocol::{Directive, Frame, FrameRefusal, Load, Stage, StreamId};
-use sheaf_types::{CollectionId, ShardId, Time, TransitionId};
+use sheaf_types::{CollectionId, ShardId, Time, TransitionId, mark};
 
 use crate::catalogue::Catalogue;
 use crate::context::{Context, JobOwner, Jobs};
@@ -97,6 +98,7 @@ impl Gate {
         };
         let mut effects = Effects::default();
         gate.update_roles(&mut effects);
+        gate.mark_start();
         gate
     }
 
@@ -151,6 +153,7 @@ impl Gate {
         }
         if directive.retired && record.shard.is_none() {
             // It has left already, or never came. From now on it refuses what was said to it before.
+            mark!("a gate that is no shard is told to leave");
             if (record.term, record.revision) < (directive.term, directive.revision) {
                 self.control.directive = None;
                 self.ledger.decide(|record| control::stay_away(record, &directive));
@@ -163,6 +166,7 @@ impl Gate {
         };
         self.control.wait(token, &directive, seen, deadline);
         if self.control.directive.as_deref().is_some_and(newer) {
+            mark!("an older directive comes while a later one waits for its collections");
             return; // A later one is waiting for its collections.
         }
         self.control.directive = Some(directive);
@@ -180,6 +184,7 @@ impl Gate {
     }
 
     fn on_no_map(&mut self) {
+        mark!("a map that a request waits for can't be fetched");
         self.fetch = Fetch { under_way: false, retry_at: self.now.plus_ms(FETCH_RETRY_MS) };
     }
 
@@ -328,10 +333,12 @@ impl Gate {
             self.catalogue.create_missing(&directive.map, &mut ctx);
             let known = self.ledger.decided().map.as_ref().map(|map| map.version());
             if known.is_some_and(|known| directive.map.version() < known) {
+                mark!("a directive's map is older than one that was fetched meanwhile");
                 // A newer map was fetched meanwhile: the coordinator will say so itself.
             } else if self.catalogue.has_all_of(&directive.map) {
                 self.follow(&directive);
             } else {
+                mark!("a directive waits for its collections");
                 self.control.directive = Some(directive);
             }
         }
@@ -343,6 +350,7 @@ impl Gate {
                 self.ledger.decide(|record| control::adopt(record, &map));
                 self.judge_again = true;
             } else {
+                mark!("a map that was fetched waits for its collections");
                 self.control.map = Some(map);
             }
         }
@@ -377,6 +385,7 @@ impl Gate {
         let gone = |id| map.collection_by_id(id).is_none();
         let shrinks = known.collections().iter().any(|collection| gone(collection.id));
         if let (Some(donor), true) = (&mut self.donor, shrinks) {
+            mark!("a collection is dropped while a donor copies");
             donor.catalogue_shrank();
         }
     }
@@ -396,6 +405,10 @@ impl Gate {
         }
         self.take_parts();
         if self.fence.is_some() && !self.ledger.is_fenced() {
+            mark!(
+                self.fence.as_ref().is_some_and(|fence| Some(fence.transition) == running),
+                "a fence ends and its transition goes on"
+            );
             self.judge_again = true;
             if let (Some(fence), Some(donor)) = (self.fence.take(), &mut self.donor)
                 && fence.is_of(donor)
@@ -453,6 +466,11 @@ impl Gate {
         let busy = self.jobs.ingests() || self.jobs.sweeps();
         let looked_at = receives && self.requests.has_unfiltered();
         let settled = self.ledger.is_settled();
+        if !order.prepared {
+            mark!(busy, "a gate waits for engine calls of before to be prepared");
+            mark!(!record.clean, "a gate has to sweep before it is prepared");
+            mark!(looked_at, "a recipient waits for a search that sees everything");
+        }
         if order.prepared || !settled || !record.clean || busy || looked_at {
             return;
         }
@@ -498,6 +516,7 @@ impl Gate {
         let leaves = self.control.retired && permitted && record.clean && record.order.is_none();
         if leaves && record.shard.is_some() && self.ledger.is_settled() {
             self.control.retired = false;
+            mark!("a node becomes free again");
             self.ledger.decide(|record| {
                 record.shard = None;
                 record.map = None;

@@ -9,7 +9,7 @@ use sheaf_protocol::{
     Content, Delta, Frame, FrameRefusal, Range, RecipientReport, Sealed, StreamId, Verdict,
 };
 use sheaf_types::limits::{CHECK_RANGE_POINTS_MAX, STREAM_WINDOW_FRAMES_MAX};
-use sheaf_types::{CollectionId, Digest, PointId, ShardId, StoredPoint, TransitionId};
+use sheaf_types::{CollectionId, Digest, PointId, ShardId, StoredPoint, TransitionId, mark};
 
 use crate::context::{Context, JobOwner};
 use crate::effect::{Answer, EngineCall, Scan, Select, Write};
@@ -112,6 +112,7 @@ impl Recipient {
         };
         if frame.seq < inbound.expected {
             let verdict = inbound.answered.get(&frame.seq).ok_or(FrameRefusal::OldStream)?;
+            mark!("a repeated frame is answered from memory");
             ctx.answer(token, Answer::Frame(Ok(*verdict)));
             return Ok(());
         }
@@ -120,11 +121,16 @@ impl Recipient {
         }
         if frame.seq != inbound.expected && inbound.waiting.contains_key(&frame.seq) {
             // The donor asks again: it may be waiting for a frame that it takes for carried out.
+            mark!("a frame is repeated before its turn has come");
             return Err(FrameRefusal::TooFarAhead { seq: frame.seq, expected: inbound.expected });
         }
         match &mut inbound.running {
-            Some(running) if frame.seq == inbound.expected => running.tokens.push(token),
+            Some(running) if frame.seq == inbound.expected => {
+                mark!("a frame is repeated while it is carried out");
+                running.tokens.push(token);
+            }
             _ => {
+                mark!(frame.seq > inbound.expected, "a frame comes before its turn");
                 let waiting = Waiting { tokens: vec![token], content: frame.content };
                 inbound.waiting.insert(frame.seq, waiting);
             }
@@ -149,16 +155,24 @@ impl Recipient {
         let known = self.inbound.get(&frame.donor);
         match known {
             Some(inbound) if inbound.stream == frame.stream => return Ok(()),
-            Some(inbound) if inbound.stream > frame.stream => return Err(FrameRefusal::OldStream),
-            Some(inbound) if inbound.running.is_some() => return Err(FrameRefusal::NotPrepared),
+            Some(inbound) if inbound.stream > frame.stream => {
+                mark!("a frame of an earlier stream comes late");
+                return Err(FrameRefusal::OldStream);
+            }
+            Some(inbound) if inbound.running.is_some() => {
+                mark!("a new stream waits for the last frame of the one before");
+                return Err(FrameRefusal::NotPrepared);
+            }
             _ => {}
         }
         if frame.seq != 1 || frame.content != Content::BeginPass {
+            mark!("a recipient doesn't know a frame's stream");
             return Err(FrameRefusal::UnknownStream);
         }
         let answered = BTreeMap::new();
         // Whether anything can be here is told once, to the first stream.
         if known.is_some() {
+            mark!("a later stream takes the place of one before");
             self.swept_now = false;
         }
         self.inbound.insert(
@@ -267,6 +281,7 @@ impl Recipient {
             let running = inbound.running.into_iter().flat_map(|running| running.tokens);
             let waiting = inbound.waiting.into_values().flat_map(|waiting| waiting.tokens);
             for token in running.chain(waiting) {
+                mark!("a transition ends while a recipient has frames to answer");
                 ctx.answer(token, Answer::Frame(Err(FrameRefusal::NoTransition)));
             }
         }
@@ -310,6 +325,7 @@ impl Work {
             Self::Replace { collection, more, missing, surplus } => {
                 let collection = *collection;
                 if !surplus.is_empty() {
+                    mark!("a recipient deletes points that the donor doesn't have");
                     let writes = std::mem::take(surplus).into_iter().map(Write::Delete).collect();
                     Step::Apply { collection, writes }
                 } else if let Some(range) = more {
@@ -385,6 +401,7 @@ impl Inbound {
 
     /// The frame may have been carried out in part: the donor has to begin anew, and compare.
     fn fail(&mut self, reason: &str, ctx: &mut Context<'_>) {
+        mark!("a recipient's engine fails at a frame");
         let running = self.running.take().into_iter().flat_map(|running| running.tokens);
         let waiting = std::mem::take(&mut self.waiting);
         for token in running.chain(waiting.into_values().flat_map(|waiting| waiting.tokens)) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sheaf_map::{Map, Moves};
 use sheaf_protocol::{Refusal, StallReport};
 use sheaf_types::limits::HELD_REQUESTS_MAX;
-use sheaf_types::{CollectionId, MapVersion, PointId, ShardId, Time};
+use sheaf_types::{CollectionId, MapVersion, PointId, ShardId, Time, mark};
 
 use crate::context::Context;
 use crate::effect::{Answer, Scope, WakeReason};
@@ -137,10 +137,13 @@ impl Requests {
                 }
                 Judgement::Go { collection, version, scope } => {
                     self.release(token, &held, ctx.now);
+                    mark!(held.fenced, "a request that a fence held is served after all");
+                    mark!(!held.fenced, "a request that waited for a map is served");
                     self.admit(token, held.request.operation, collection, version, scope, ctx);
                     admitted.push(token);
                 }
                 Judgement::Refuse(refusal) => {
+                    mark!(held.fenced, "a request that a fence held is refused: its point moved");
                     self.release(token, &held, ctx.now);
                     ctx.answer(token, Answer::Refused(refusal));
                 }
@@ -167,6 +170,8 @@ impl Requests {
                 break;
             }
             if let Some(held) = self.held.remove(&token) {
+                mark!(held.fenced, "a request that a fence holds expires");
+                mark!(!held.fenced, "a request that waits for a map expires");
                 self.release(token, &held, ctx.now);
                 ctx.answer(token, Answer::Refused(refusal_at_deadline(&held.request, around)));
             } else {
@@ -202,6 +207,7 @@ impl Requests {
 
     pub fn abandon(&mut self, token: Token) {
         if let Some(held) = self.held.remove(&token) {
+            mark!("a held request is abandoned by who sent it");
             self.deadlines.remove(&(held.request.deadline, token));
         }
     }
@@ -244,6 +250,7 @@ impl Requests {
             }
             (Operation::Read { ids }, _) => match newest_version(around.ledger) {
                 Some(version) if !owns_all(around.ledger, ids) => {
+                    mark!("a read is done after its point moved");
                     Answer::Refused(Refusal::Moved { version })
                 }
                 Some(_) => Answer::Deliver,
@@ -251,6 +258,7 @@ impl Requests {
             },
             (Operation::Gather, _) => match newest_version(around.ledger) {
                 Some(version) if version != request.version => {
+                    mark!("a search is done after the map changed");
                     Answer::Refused(Refusal::OtherVersion { version })
                 }
                 Some(_) => Answer::Deliver,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sheaf_map::Map;
 use sheaf_types::limits::SWEEP_POINTS_MAX;
-use sheaf_types::{CollectionId, MapVersion, PointId, ShardId, Time};
+use sheaf_types::{CollectionId, MapVersion, PointId, ShardId, Time, mark};
 
 use crate::context::{Context, JobOwner};
 use crate::effect::{EngineCall, Scan, Select, WakeReason, Write};
@@ -97,7 +97,9 @@ impl Sweep {
     ) {
         let Some(run) = &mut self.run else { return };
         match (std::mem::replace(&mut run.step, Step::Ready { at: ctx.now }), reply) {
-            _ if run.version != ground.map.version() => {} // Asked under an older map: begin anew.
+            _ if run.version != ground.map.version() => {
+                mark!("the map changes in the middle of a sweep"); // It begins anew.
+            }
             (Step::Scanning, EngineReply::Page(page)) => run.delete(page, ground, ctx),
             (Step::Deleting { looked_through }, EngineReply::Applied(_)) => {
                 run.go_on(looked_through, ground);
@@ -105,6 +107,7 @@ impl Sweep {
             }
             (_, EngineReply::NoCollection(_)) => run.go_on(None, ground),
             (_, _) => {
+                mark!("an engine fails at a sweep");
                 let at = ctx.now.plus_ms(RETRY_MS);
                 run.step = Step::Ready { at };
                 ctx.wake(at, WakeReason::Retry);

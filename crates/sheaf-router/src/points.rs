@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use sheaf_protocol::Refusal;
-use sheaf_types::{MapVersion, PlacementKey, ShardId, Time};
+use sheaf_types::{MapVersion, PlacementKey, ShardId, Time, mark};
 
 use crate::effect::{CallId, Incomplete, Reason, Verdict};
 use crate::event::Outcome;
@@ -93,6 +93,7 @@ impl Points {
                 self.blame(Reason::Failed { call, shard });
             }
             Outcome::Lost if !self.repeatable => {
+                mark!("a write is lost on its way and may have been applied");
                 self.mark(&asked.items, Item::Asked, Item::Unknown);
                 self.blame(Reason::Lost { shard });
             }
@@ -100,6 +101,11 @@ impl Points {
             Outcome::NotSent => self.wait(asked, None, Reason::NotSent { shard }, context),
             Outcome::Refused(refusal) => {
                 let reason = Reason::Refused { shard, refusal: refusal.clone() };
+                mark!(matches!(refusal, Refusal::Moved { .. }), "a router asks the new owner");
+                mark!(
+                    matches!(refusal, Refusal::Fenced { .. }),
+                    "a router asks again after a fence"
+                );
                 if is_final(asked.version, &refusal) {
                     self.mark(&asked.items, Item::Asked, Item::Failed);
                     self.blame(reason);
@@ -131,6 +137,8 @@ impl Points {
     /// Sends what is due, and says when all has come to its end.
     pub fn settle(&mut self, context: &mut Context) -> Option<Verdict> {
         if context.now >= context.deadline {
+            mark!(!self.asked.is_empty(), "a deadline ends an operation that is under way");
+            mark!(self.asked.is_empty(), "a deadline ends an operation that waits to ask again");
             return Some(self.verdict(Reason::Late));
         }
         if self.has_failed() {
@@ -200,6 +208,7 @@ impl Points {
         if self.items.iter().all(|item| *item == Item::Done) {
             return Verdict::Complete { version: self.version, calls: done };
         }
+        mark!(!done.is_empty(), "a batch is applied in part");
         Verdict::Incomplete(Incomplete {
             done,
             applied: self.in_state(Item::Done),

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use sheaf_protocol::Refusal;
-use sheaf_types::{MapVersion, ShardId, Time};
+use sheaf_types::{MapVersion, ShardId, Time, mark};
 
 use crate::effect::{CallId, Incomplete, Reason, Verdict};
 use crate::event::Outcome;
@@ -110,6 +110,7 @@ impl Scatter {
         asked: MapVersion,
         context: &mut Context,
     ) {
+        mark!("a search begins anew at another version");
         let again = Again::after(context.now, context.jitter, self.rounds, asked, Some(&refusal));
         self.next_round = Some(again);
         self.last = Some(Reason::Refused { shard, refusal });
@@ -147,6 +148,7 @@ impl Scatter {
         }
         if context.now >= context.deadline {
             let reason = self.reason_at_deadline();
+            mark!("a search is not answered in time");
             return Some(self.failed(reason));
         }
         self.leave_an_outdated_round(context);
@@ -168,6 +170,7 @@ impl Scatter {
         let outdated = self.version.is_some_and(|version| version < context.map.version());
         let waits = self.shards.values().any(|share| matches!(share, Share::Waiting { .. }));
         if outdated && waits {
+            mark!("a search leaves a round whose map is outdated");
             self.next_round = None;
             self.discard(context);
         }
@@ -202,6 +205,7 @@ impl Scatter {
             if again.is_due(context.now, context.map) {
                 let call = context.call(shard, Vec::new());
                 self.calls.insert(call, shard);
+                mark!("one shard of a search is asked again");
                 *share = Share::Asked { call, tries: tries + 1 };
             }
         }

@@ -6,6 +6,7 @@ pub mod collection;
 pub mod digest;
 pub mod ids;
 pub mod limits;
+pub mod marks;
 pub mod point;
 pub mod time;
 

@@ -10,7 +10,7 @@ use sheaf_coordinator::{
 };
 use sheaf_gate::Seen;
 use sheaf_map::Map;
-use sheaf_types::{MapVersion, Term};
+use sheaf_types::{MapVersion, Term, mark};
 
 use crate::machine::Proc;
 use crate::store::phase_of;
@@ -61,6 +61,9 @@ impl World {
         if let Some(machine) = self.machines.get_mut(&proc) {
             machine.up = true;
         }
+        let others = (0..self.drawn.coordinators).filter(|other| *other != n);
+        let reigns = others.map(Proc::Coordinator).any(|other| self.life(other).is_some());
+        mark!(reigns, "a coordinator starts while another one runs");
         let record = Arc::clone(self.store.record());
         let now = self.clock(proc);
         let seed = self.dice.processes.of(proc.code()).number();
@@ -75,6 +78,8 @@ impl World {
         let call = node.store_calls.front().cloned();
         let applied = node.store_answer.is_some();
         let busy = node.store_busy;
+        mark!(busy && applied, "a coordinator dies before it hears that its write was stored");
+        mark!(busy && !applied, "a coordinator dies while its write is on its way");
         *node = CoordinatorNode { next_token: node.next_token, ..CoordinatorNode::default() };
         // What was on its way to the store may still arrive.
         if let Some(StoreCall::Write(write)) = call
@@ -368,7 +373,9 @@ impl World {
 
     pub fn store_late(&mut self, number: u64) {
         if let Some(write) = self.store.take_late(number) {
-            self.store_write(&write);
+            let stored = self.store_write(&write);
+            mark!(stored, "a write is stored after its coordinator stopped waiting for it");
+            mark!(!stored, "a late write finds that the store has moved on");
         }
     }
 

@@ -22,6 +22,7 @@ enum Kind {
     Slow = 5,
     Cut = 6,
     Takeover = 7,
+    Outage = 8,
 }
 
 /// The swarm's plan for this seed.
@@ -37,12 +38,14 @@ pub fn plan(seed: u64) -> Plan {
         (Kind::Slow, habits.slow_every_us),
         (Kind::Cut, habits.cut_every_us),
         (Kind::Takeover, habits.takeover_every_us),
+        (Kind::Outage, habits.outage_every_us),
     ];
     for (kind, every_us) in kinds {
         if let Some(mean) = every_us {
             let mut dice = Dice::new(seed, Purpose::Faults, kind as u64);
             let times = times(&mut dice, mean, 0, knobs.safety_us);
-            steps.extend(times.into_iter().map(|at_us| step(at_us, fault(kind, &mut dice, &knobs))));
+            steps
+                .extend(times.into_iter().map(|at_us| step(at_us, fault(kind, &mut dice, &knobs))));
         }
     }
     steps.extend(crashes_at_phases(seed, &knobs, habits.crash_at_phase));
@@ -115,7 +118,7 @@ fn asks(seed: u64, knobs: &Knobs, habits: &Habits) -> Vec<Step> {
     let mut dice = Dice::new(seed, Purpose::Asks, 0);
     let times = times(&mut dice, mean, 20_000, knobs.safety_us);
     let asked = |at_us| {
-        let wish = wish(&mut dice);
+        let wish = wish(&mut dice, habits.catalogue_share);
         let deed = match dice.below(100) {
             0..65 => Deed::Ask(wish),
             65..95 => Deed::AskOnce(wish),
@@ -126,14 +129,18 @@ fn asks(seed: u64, knobs: &Knobs, habits: &Habits) -> Vec<Step> {
     times.into_iter().map(asked).collect()
 }
 
-fn wish(dice: &mut Dice) -> Wish {
+fn wish(dice: &mut Dice, catalogue_share: f64) -> Wish {
     let number = |dice: &mut Dice| dice.below(64) as u32;
     let options = WishOptions {
         fence_budget_ms: dice.chance(0.4).then(|| dice.between(20, 2_000)),
         points_per_s_max: dice.chance(0.1).then(|| dice.between(20, 500)),
         by_hand: dice.chance(0.05),
     };
-    match dice.below(100) {
+    let kind = match dice.chance(catalogue_share) {
+        true => dice.between(89, 96),
+        false => dice.below(100),
+    };
+    match kind {
         0..30 => {
             let first = number(dice);
             let second = dice.chance(0.3).then_some(first + 1);
@@ -177,6 +184,11 @@ fn fault(kind: Kind, dice: &mut Dice, knobs: &Knobs) -> Deed {
             lasts: Span(dice.around(2_000_000)),
         },
         Kind::Cut => cut(dice, knobs),
+        Kind::Outage => Deed::Crash {
+            who: Who::Gate(dice.below(u64::from(knobs.gates)) as u32),
+            down: Span(dice.between(40, 120) * 1_000_000),
+            instead: None,
+        },
         Kind::Takeover => {
             Deed::Takeover { coordinator: dice.below(u64::from(knobs.coordinators)) as u32 }
         }

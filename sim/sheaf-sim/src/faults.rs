@@ -1,5 +1,7 @@
 //! What a fault does: processes end and start again, crash between two effects, and are healed at last. Plans say when.
 
+use sheaf_types::mark;
+
 use crate::machine::Proc;
 use crate::world::{Happening, Stage, World};
 
@@ -68,6 +70,7 @@ impl World {
         let down_us = dice.around(mean);
         let instead = dice.below(u64::from(self.drawn.coordinators)) as u32;
         self.stats.faults += 1;
+        mark!("a process dies between two effects of one event");
         self.crash_for_a_while(proc, down_us, instead);
         true
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sheaf_checkers::{By, Fact, NodeId, PointAt};
 use sheaf_gate::{EngineCall, EngineReply, Event, JobId, Outcome, Scope, Token, Write};
-use sheaf_types::{CollectionId, StoredPoint};
+use sheaf_types::{CollectionId, StoredPoint, mark};
 
 use crate::dice::Dice;
 use crate::engine::{Change, body_of, id_of};
@@ -221,6 +221,7 @@ impl World {
 
     pub fn settle_late(&mut self, gate: u32, point: &PointAt, apply: bool) {
         let change = self.gates[gate as usize].engine.settle(point, apply);
+        mark!(change.is_some(), "a write of unknown outcome is applied late");
         self.tell_changes(gate, By::Request, change.into_iter().collect());
     }
 
@@ -245,6 +246,7 @@ impl World {
                 Kind::Core { call: EngineCall::Scan(_) | EngineCall::Read { .. }, .. }
             );
             if !reads {
+                mark!("an engine carries out what a gate asked before it died");
                 self.take_effect(gate, op.kind);
             }
         }

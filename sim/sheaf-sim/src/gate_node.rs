@@ -9,8 +9,8 @@ use sheaf_checkers::{Fact, Held, NodeId, PointAt};
 use sheaf_gate::{
     Answer, Effects, Event, FrameAnswer, Gate, GateRecord, Operation, Persist, Request, Token,
 };
-use sheaf_protocol::Load;
-use sheaf_types::{CollectionId, MapVersion, PointId, ShardId, StoreId};
+use sheaf_protocol::{Load, Stage};
+use sheaf_types::{CollectionId, MapVersion, PointId, ShardId, StoreId, mark};
 
 use crate::engine::Engine;
 use crate::gate_engine::EngineOp;
@@ -123,12 +123,18 @@ impl World {
     pub fn crash_gate(&mut self, gate: u32) {
         self.crash_engine(gate);
         let node = &mut self.gates[gate as usize];
+        let stage = node.record.order.as_ref().map(|order| order.order.stage);
+        mark!(stage == Some(Stage::Prepare), "a gate dies in Prepare");
+        mark!(stage == Some(Stage::Copy), "a gate dies in Copy");
+        mark!(stage == Some(Stage::Fence), "a gate dies fenced");
+        mark!(stage.is_none() && !node.record.clean, "a gate dies while it has to sweep");
         node.core = None;
         node.questions.clear();
         let ledger = std::mem::take(&mut node.ledger);
         if let Some(persist) = ledger.front()
             && self.disk(gate).chance(0.4)
         {
+            mark!("what a gate wrote when it died is durable");
             self.persisted(gate, &persist.record.clone());
         }
     }

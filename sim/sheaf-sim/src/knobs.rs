@@ -59,6 +59,10 @@ pub struct Habits {
     pub freeze_every_us: Option<u64>,
     pub slow_every_us: Option<u64>,
     pub takeover_every_us: Option<u64>,
+    /// A gate that is gone for minutes: longer than transitions wait for it.
+    pub outage_every_us: Option<u64>,
+    /// Of the operator's asks, those about collections, beside what is usual.
+    pub catalogue_share: f64,
 }
 
 impl Default for Knobs {
@@ -90,6 +94,16 @@ pub fn draw(seed: u64) -> (Knobs, Habits) {
     knobs.draw_processes(&mut dice);
     knobs.draw_disks(&mut dice);
     habits.draw(&mut dice);
+    // Few seeds are long; what happens in them happens slowly, so that they cost no more than others.
+    if dice.chance(0.02) {
+        knobs.safety_us = dice.between(130, 200) * 1_000_000;
+        habits.outage_every_us = Some(dice.between(3_000, 20_000) * 1_000);
+        habits.think_us *= 8;
+        habits.operator_us = habits.operator_us.map(|mean| mean * 6);
+    }
+    if dice.chance(0.1) {
+        habits.catalogue_share = dice.share(0.2, 0.7);
+    }
     (knobs, habits)
 }
 

@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use serde_json::json;
 use sheaf_sim::bench::bench;
+use sheaf_sim::marks;
+use sheaf_sim::picture;
 use sheaf_sim::report::{Outcome, keep_panics};
+use sheaf_sim::swarm::{Wanted, What, run, run_all, run_recorded};
 use sheaf_sim::{corpus, scenario, shrink, stories};
-use sheaf_sim::swarm::{Wanted, What, run, run_all};
 
 const USAGE: &str = "usage:
   sheaf-sim swarm --seeds A..B [--threads N] [--failures N]   many seeds
@@ -23,7 +25,9 @@ const USAGE: &str = "usage:
   sheaf-sim scenario run FILE [--seeds A..B] [--trace FILE] [--log] [--shrink]   a plan written by hand, or kept
   sheaf-sim scenario replay FILE                              a scenario or a trace: the trace must be the same again
   sheaf-sim corpus [FOLDER…]                                  every file of sim/corpus and sim/scenarios, or of these
-  sheaf-sim bench [--seeds A..B] [--threads N]                how fast it is";
+  sheaf-sim bench [--seeds A..B] [--threads N]                how fast it is
+  --html FILE, with --seed N: the run as a picture
+  --marks, with --seeds A..B: which coverage marks were hit; one that never was is a failure after enough seeds";
 
 /// Seconds in which a plan is made smaller.
 const SHRINK_S: u64 = 60;
@@ -36,6 +40,8 @@ struct Options {
     threads: usize,
     failures: usize,
     wanted: Wanted,
+    html: Option<PathBuf>,
+    marks: bool,
     hashes: bool,
     minutes: Option<f64>,
     json: Option<PathBuf>,
@@ -109,7 +115,13 @@ fn scenario(arguments: &[String]) -> Result<bool, String> {
             let scenario = scenario::read_file(file)?;
             let seed = scenario.plan.seed;
             let what = What::Plan(corpus::name_of(file), Arc::new(scenario.plan));
-            go(&what, &Options { seeds: Some(options.seeds.clone().unwrap_or(seed..seed + 1)), ..options })
+            go(
+                &what,
+                &Options {
+                    seeds: Some(options.seeds.clone().unwrap_or(seed..seed + 1)),
+                    ..options
+                },
+            )
         }
         "replay" => corpus::replay(file),
         other => Err(format!("scenario can `run` or `replay`, but not {other}")),
@@ -142,6 +154,8 @@ fn options(arguments: &[String]) -> Result<Options, String> {
         threads: 2,
         failures: 1,
         wanted: Wanted::default(),
+        html: None,
+        marks: false,
         hashes: false,
         minutes: None,
         json: None,
@@ -176,6 +190,8 @@ fn options(arguments: &[String]) -> Result<Options, String> {
             "--named" => {
                 options.wanted.numbers = value()?.split(',').map(str::to_owned).collect();
             }
+            "--html" => options.html = Some(PathBuf::from(value()?)),
+            "--marks" => options.marks = true,
             "--hashes" => options.hashes = true,
             "--minutes" => options.minutes = Some(minutes(value()?)?),
             "--json" => options.json = Some(value()?.into()),
@@ -197,14 +213,16 @@ fn options(arguments: &[String]) -> Result<Options, String> {
 fn go(what: &What, options: &Options) -> Result<bool, String> {
     let seeds = options.seeds.clone().unwrap_or(0..100);
     let began = std::time::Instant::now();
+    let table = marks::Table::default();
     let time = options.minutes.map(|minutes| std::time::Duration::from_secs_f64(minutes * 60.0));
     let hashes = std::sync::Mutex::new(BTreeMap::new());
     let (stats, failures) = if seeds.end - seeds.start == 1 {
-        let outcome = run(what, seeds.start, options.log, options.until);
+        let outcome = one(what, seeds.start, options)?;
         println!("seed {} trace {:016x}", outcome.seed, outcome.hash);
         (outcome.stats, vec![outcome])
     } else {
         let each = |outcome: &Outcome| {
+            table.take_in(outcome.seed);
             if options.hashes
                 && let Ok(mut hashes) = hashes.lock()
             {
@@ -230,10 +248,37 @@ fn go(what: &What, options: &Options) -> Result<bool, String> {
         shrink(what, first.seed, options)?;
     }
     println!("{}: {}", what.name(), stats.line(began.elapsed().as_millis() as u64));
+    let missed = if options.marks { tell_marks(&table, stats.seeds) } else { Vec::new() };
     if let Some(file) = &options.json {
-        let told = json!({ "figures": stats, "findings": letters });
+        let findings: Vec<&String> = letters.iter().chain(&missed).collect();
+        let told = json!({ "figures": stats, "findings": findings });
         std::fs::write(file, told.to_string())
             .map_err(|error| format!("{}: {error}", file.display()))?;
     }
-    Ok(letters.is_empty())
+    Ok(letters.is_empty() && missed.is_empty())
+}
+
+/// Prints which marks were hit. Returns what is wrong with that.
+fn tell_marks(table: &marks::Table, seeds: u64) -> Vec<String> {
+    print!("{}", table.text());
+    let never = table.never();
+    println!("marks: {} of {} hit", marks::DECLARED.len() - never.len(), marks::DECLARED.len());
+    for name in &never {
+        println!("never   {name}");
+    }
+    let missed = never.into_iter().filter(|_| seeds >= marks::SEEDS_MIN);
+    missed.map(|name| format!("never in {seeds} seeds: {name}")).collect()
+}
+
+/// Runs one seed, and draws it if a picture is wanted.
+fn one(what: &What, seed: u64, options: &Options) -> Result<Outcome, String> {
+    let Some(file) = &options.html else {
+        return Ok(run(what, seed, options.log, options.until));
+    };
+    let (outcome, recorder) = run_recorded(what, seed, options.log, options.until);
+    if let Some(recorder) = recorder {
+        picture::write(&recorder, file)?;
+        println!("picture {}", file.display());
+    }
+    Ok(outcome)
 }

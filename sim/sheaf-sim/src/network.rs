@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use sheaf_types::mark;
+
 use crate::dice::Dice;
 use crate::machine::Proc;
+use crate::recording::Fate;
 use crate::wire::{CallId, Message, Purpose, Reply};
 use crate::world::{Happening, World};
 
@@ -61,6 +64,11 @@ impl Network {
         self.blocked.contains_key(&(from, to))
     }
 
+    /// Every cut by its number: the ways that it closes.
+    pub fn cuts(&self) -> &BTreeMap<u64, Vec<(Proc, Proc)>> {
+        &self.cuts
+    }
+
     /// The requests that `to` hasn't answered.
     pub fn waiting_for(&self, to: Proc) -> Vec<CallId> {
         let open = self.open.iter().filter(|(_, open)| open.to == to);
@@ -89,7 +97,11 @@ impl World {
         self.network.open.insert(call, OpenCall { from, life, to, purpose });
         self.queue.plan(self.now_us + timeout_us.max(1), Happening::Overdue { call });
         let loss = self.knobs.loss;
-        if self.network.is_cut(from, to) || self.way(from, to).chance(loss) {
+        self.record(|recording, at| recording.asks(at, (call, from, to), &message, false));
+        let cut = self.network.is_cut(from, to);
+        if cut || self.way(from, to).chance(loss) {
+            let fate = if cut { Fate::Cut } else { Fate::Lost };
+            self.record(|recording, at| recording.lands(at, call, false, fate));
             return call;
         }
         // Only what is safe to repeat is ever repeated by a network that speaks HTTP.
@@ -103,6 +115,7 @@ impl World {
             let late = if dice.chance(0.3) { dice.below(6_000_000) } else { 0 };
             let at_us = self.now_us + self.travel(from, to) + late;
             self.stats.faults += 1;
+            self.record(|recording, at| recording.asks(at, (call, from, to), &message, true));
             self.queue.plan(at_us, Happening::Arrive { call, to, message: message.clone() });
         }
         let at_us = self.now_us + self.travel(from, to);
@@ -138,8 +151,11 @@ impl World {
     pub fn arrive(&mut self, call: CallId, to: Proc, message: Message) {
         let from = self.network.caller(call);
         if from.is_some_and(|from| self.network.is_cut(from, to)) {
+            self.record(|recording, at| recording.lands(at, call, false, Fate::Cut));
             return;
         }
+        let fate = if self.life(to).is_none() { Fate::Down } else { Fate::Arrived };
+        self.record(|recording, at| recording.lands(at, call, false, fate));
         if self.life(to).is_none() {
             if let Some(from) = from
                 && self.way(to, from).chance(0.6)
@@ -148,6 +164,7 @@ impl World {
             }
             return;
         }
+        mark!(from.is_none(), "a request comes whose answer is there already");
         match to {
             Proc::Gate(gate) => self.gate_request(gate, call, message),
             Proc::Coordinator(n) => self.coordinator_request(n, call, message),
@@ -160,7 +177,11 @@ impl World {
     pub fn reply(&mut self, who: Proc, call: CallId, reply: Reply) {
         let Some(to) = self.network.caller(call) else { return };
         let loss = self.knobs.loss;
-        if self.network.is_cut(who, to) || self.way(who, to).chance(loss) {
+        self.record(|recording, at| recording.answers(at, (call, who, to), &reply));
+        let cut = self.network.is_cut(who, to);
+        if cut || self.way(who, to).chance(loss) {
+            let fate = if cut { Fate::Cut } else { Fate::Lost };
+            self.record(|recording, at| recording.lands(at, call, true, fate));
             return;
         }
         let at_us = self.now_us + self.travel(who, to);
@@ -172,15 +193,21 @@ impl World {
         if let Some(open) = self.network.open.get(&call)
             && self.network.is_cut(open.to, open.from)
         {
+            self.record(|recording, at| recording.lands(at, call, true, Fate::Cut));
             return;
         }
+        self.record(|recording, at| recording.lands(at, call, true, Fate::Arrived));
         self.deliver(call, reply);
     }
 
     fn deliver(&mut self, call: CallId, reply: Reply) {
-        let Some(open) = self.network.open.remove(&call) else { return };
+        let Some(open) = self.network.open.remove(&call) else {
+            mark!("an answer comes that nobody waits for any more");
+            return;
+        };
         let alive = self.life(open.from) == Some(open.life);
         if !alive && !matches!(open.from, Proc::Client(_) | Proc::Operator) {
+            mark!("an answer comes to a process that has died since it asked");
             return;
         }
         match open.from {

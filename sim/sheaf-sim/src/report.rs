@@ -69,19 +69,22 @@ impl Outcome {
     /// The letter; `None` when nothing broke.
     pub fn letter(&self) -> Option<String> {
         let Failure { violation, at_us, event } = self.failure.as_ref()?;
-        let command = match self.name.as_str() {
-            "swarm" => "swarm".to_owned(),
-            name => format!("story {name}"),
-        };
         Some(format!(
-            "FAILED  {}   {}, event {event}: {}\nrun     {}   seed {}   trace {:016x}\nreplay  cargo xtask sim {command} --seed {} --log",
+            "FAILED  {}   {}, event {event}: {}\nrun     {}   seed {}   trace {:016x}\nreplay  {} --log",
             violation.label,
             clock_text(*at_us),
             violation.text,
             self.name,
             self.seed,
             self.hash,
-            self.seed,
+            self.replay(),
         ))
+    }
+
+    /// The line that runs this run again.
+    pub fn replay(&self) -> String {
+        let command =
+            if self.name == "swarm" { "swarm".to_owned() } else { format!("story {}", self.name) };
+        format!("cargo xtask sim {command} --seed {}", self.seed)
     }
 }

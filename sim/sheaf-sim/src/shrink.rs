@@ -153,7 +153,9 @@ impl Shrinker<'_> {
 
     /// What would have happened after the failure.
     fn forget_the_future(&mut self) {
-        let Some(end_us) = self.outcome.failure.as_ref().map(|failure| failure.at_us) else { return };
+        let Some(end_us) = self.outcome.failure.as_ref().map(|failure| failure.at_us) else {
+            return;
+        };
         let mut plan = self.best.clone();
         plan.steps.retain(|step| step.at.0 <= end_us);
         self.first_of(vec![plan]);
@@ -195,7 +197,8 @@ impl Shrinker<'_> {
     /// Turns to calm whatever need not be otherwise: all of it, or one by one.
     fn calmer_knobs(&mut self) {
         let Ok(calm) = toml::Table::try_from(Knobs::calm()) else { return };
-        let sizes = ["gates", "first_shards", "routers", "clients", "coordinators", "ids", "safety_us"];
+        let sizes =
+            ["gates", "first_shards", "routers", "clients", "coordinators", "ids", "safety_us"];
         let calmer = |knobs: &Knobs, names: &[String]| {
             let mut table = toml::Table::try_from(knobs).ok()?;
             for name in names {

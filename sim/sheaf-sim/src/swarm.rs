@@ -1,13 +1,15 @@
 //! Runs seeds: each in its own world, a panic of a core is a failure like any other.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex};
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use sheaf_checkers::Violation;
 
 use crate::draw;
 use crate::plan::Plan;
+use crate::recording::{Recorder, Recording};
 use crate::report::{Failure, Outcome, progress, take_panic};
 use crate::stats::Stats;
 use crate::stories::{self, Story};
@@ -46,14 +48,45 @@ pub fn run(what: &What, seed: u64, log: bool, until: Option<u64>) -> Outcome {
     run_plan(what.name(), what.plan(seed), Trace::new(log), until)
 }
 
+/// Runs one seed and keeps it for a picture.
+pub fn run_recorded(
+    what: &What,
+    seed: u64,
+    log: bool,
+    until: Option<u64>,
+) -> (Outcome, Option<Recorder>) {
+    let mut kept = None;
+    let (plan, trace) = (what.plan(seed), Trace::new(log));
+    let outcome = run_with(what.name(), plan, trace, until, Some(&mut kept));
+    if let Some(recorder) = &kept {
+        crate::picture::complete(recorder, &outcome);
+    }
+    (outcome, kept)
+}
+
 /// Runs a plan.
 pub fn run_plan(name: &str, plan: Plan, trace: Trace, until: Option<u64>) -> Outcome {
+    run_with(name, plan, trace, until, None)
+}
+
+fn run_with(
+    name: &str,
+    plan: Plan,
+    trace: Trace,
+    until: Option<u64>,
+    keep: Option<&mut Option<Recorder>>,
+) -> Outcome {
     let (name, seed) = (name.to_owned(), plan.seed);
     let ran = std::panic::catch_unwind(AssertUnwindSafe(|| {
         if trace.log {
             trace.line(&format!("{:?}", plan.knobs));
         }
         let mut world = World::new(plan, trace);
+        if let Some(keep) = keep {
+            let recorder = Recording::begin(&world);
+            world.recorder = Some(Rc::clone(&recorder));
+            *keep = Some(recorder);
+        }
         world.run(until);
         let failure = world.violation.take();
         let failure =

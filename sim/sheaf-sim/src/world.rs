@@ -17,6 +17,7 @@ use crate::network::Network;
 use crate::operator::Operator;
 use crate::plan::{PhaseName, Plan, Step};
 use crate::queue::Queue;
+use crate::recording::Recorder;
 use crate::router_node::RouterNode;
 use crate::stats::Stats;
 use crate::store::Store;
@@ -184,6 +185,8 @@ pub struct World {
     pub safety_from_us: u64,
     /// How often each phase was entered.
     pub phases_entered: [u32; PhaseName::ALL.len()],
+    /// Collects the run for a picture.
+    pub recorder: Option<Recorder>,
 }
 
 impl World {
@@ -222,6 +225,7 @@ impl World {
             steps: steps.into(),
             safety_from_us: 0,
             phases_entered: [0; PhaseName::ALL.len()],
+            recorder: None,
             knobs,
             drawn,
         };
@@ -264,6 +268,7 @@ impl World {
                 break;
             }
             self.dispatch(happening);
+            self.record(|recording, _| recording.watch(self));
         }
         if self.violation.is_none()
             && self.stage == Stage::Over
@@ -410,7 +415,8 @@ impl World {
             return;
         }
         self.stats.facts += 1;
-        if self.trace.log
+        self.record(|recording, at| recording.fact(at, &fact));
+        if self.is_logged()
             && matches!(
                 fact,
                 Fact::Acknowledged { .. }
@@ -430,14 +436,21 @@ impl World {
         self.violation.get_or_insert(Violation::new(label, text));
     }
 
+    fn is_logged(&self) -> bool {
+        self.trace.log || self.recorder.is_some()
+    }
+
     pub fn log(&self, line: impl FnOnce() -> String) {
-        if self.trace.log {
+        if self.is_logged() {
             let mut text = line();
             if text.len() > 600 {
                 let cut = (0..=600).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
                 text.truncate(cut);
             }
-            self.trace.line(&format!("{} {:>7} {text}", clock_text(self.now_us), self.event));
+            self.record(|recording, at| recording.line(at, self.event, &text));
+            if self.trace.log {
+                self.trace.line(&format!("{} {:>7} {text}", clock_text(self.now_us), self.event));
+            }
         }
     }
 

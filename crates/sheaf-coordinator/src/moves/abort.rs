@@ -1,7 +1,7 @@
 //! Giving a transition up before its commit: when that is forced, and when it has ended.
 
 use sheaf_protocol::DirectiveRefusal;
-use sheaf_types::{ShardId, Time};
+use sheaf_types::{ShardId, Time, mark};
 
 use super::waiting::{Waiting, Why};
 use super::{Facts, end, fence};
@@ -15,6 +15,7 @@ const RECIPIENT_SILENCE_MS_MAX: u64 = 60_000;
 pub(super) fn forced(facts: &Facts<'_>) -> Option<CoordinatorRecord> {
     let transition = facts.record.transition.as_ref()?;
     let reason = transition.recipients.iter().find_map(|&shard| hopeless(facts, shard))?;
+    mark!("a transition is given up because a recipient is gone");
     let mut record = facts.draft();
     give_up(&mut record, facts.now, reason);
     Some(record)
@@ -81,6 +82,7 @@ pub(super) fn finish(facts: &Facts<'_>) -> Option<CoordinatorRecord> {
         return None;
     }
     let unswept: Vec<ShardId> = unswept(facts, transition).map(|waiting| waiting.shard).collect();
+    mark!(!unswept.is_empty(), "an abort ends without a recipient that is silent");
     Some(end(facts, Outcome::Aborted, reason.clone(), unswept))
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use sheaf_map::{Move, Moves};
 use sheaf_protocol::{CopyState, DonorReport, GateReport, Proof, RecipientReport};
-use sheaf_types::ShardId;
+use sheaf_types::{ShardId, mark};
 
 use super::waiting::{Waiting, Why};
 use super::{Facts, copy, fence};
@@ -25,6 +25,12 @@ pub(super) fn commit(facts: &Facts<'_>) -> Option<CoordinatorRecord> {
         facts.record.map.version().next(),
         "I2 map-monotone: the next map of {} is the next version",
         transition.id
+    );
+    mark!(transition.attempt.0 > 1, "a later attempt commits");
+    mark!(proof.is_empty(), "a transition commits that moves nothing");
+    mark!(
+        proof.iter().any(|mv| mv.donor_digest.points == 0),
+        "a transition commits a move without points"
     );
     let mut record = facts.draft();
     record.copy_rate = measure(facts, transition, &proof).or(record.copy_rate);
@@ -99,6 +105,7 @@ fn prove(
             .get(&(pair.donor, pair.recipient))
             .is_some_and(|recipient| is_sealed(recipient, donor, proof));
         if !sealed {
+            mark!("a donor's proof comes before the recipient's own word");
             let why = Why::Unsealed { from: pair.donor };
             return Err(Waiting { shard: pair.recipient, why });
         }

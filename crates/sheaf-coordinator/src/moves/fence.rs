@@ -4,7 +4,7 @@
 
 use sheaf_map::{Move, Moves};
 use sheaf_protocol::CopyState;
-use sheaf_types::Time;
+use sheaf_types::{Time, mark};
 
 use super::waiting::{Waiting, Why};
 use super::{FENCE_TRIES_KEPT_MAX, Facts, commit, copy};
@@ -27,6 +27,7 @@ pub(super) fn raise(facts: &Facts<'_>) -> Option<CoordinatorRecord> {
     }
     let mut record = facts.draft();
     let running = record.transition.as_mut()?;
+    mark!(running.attempt.0 > 0, "a fence is tried again");
     running.attempt = running.attempt.next();
     running.phase = Phase::Fence;
     while running.fences.len() >= FENCE_TRIES_KEPT_MAX {
@@ -116,9 +117,15 @@ fn lost(facts: &Facts<'_>, transition: &Transition) -> Option<String> {
     participants.find_map(|shard| match facts.contacts.observed(*shard)? {
         Observed::Up { report, .. } => {
             let before = facts.clock.incarnations.get(shard)?;
-            (*before != report.incarnation).then(|| format!("{shard} has restarted"))
+            (*before != report.incarnation).then(|| {
+                mark!("a fence is backed out because a gate has restarted");
+                format!("{shard} has restarted")
+            })
         }
-        Observed::Unreachable { reason, .. } => Some(format!("{shard} doesn't answer: {reason}")),
+        Observed::Unreachable { reason, .. } => {
+            mark!("a fence is backed out because a gate doesn't answer");
+            Some(format!("{shard} doesn't answer: {reason}"))
+        }
         Observed::Refusing { refusal, .. } => Some(format!("{shard} refuses: {refusal}")),
         Observed::Imposter { store_id, .. } => {
             Some(format!("{shard} has another data directory, {store_id}"))
@@ -133,6 +140,7 @@ fn over_budget(facts: &Facts<'_>, transition: &Transition) -> Option<String> {
     if facts.now.ms_since(facts.clock.since) < budget {
         return None;
     }
+    mark!("a fence is over its budget");
     let first = facts.moves.and_then(|moves| commit::unproved(facts, transition, moves));
     let waited = first.map_or_else(String::new, |waiting| format!("; {waiting}"));
     Some(format!("it took longer than {budget} ms{waited}"))

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use sheaf_map::{Map, Moves, ShardEntry};
-use sheaf_types::{Attempt, ShardId};
+use sheaf_types::{Attempt, ShardId, mark};
 
 use super::{Facts, PAIRS_MAX};
 use crate::plan;
@@ -26,7 +26,10 @@ pub(crate) fn begin_next(facts: &Facts<'_>) -> Option<CoordinatorRecord> {
             record.note(facts.now, HistoryKind::Transition, text, Some(queued.id));
             record.transition = Some(transition);
         }
-        Err(reason) => end_unstarted(&mut record, facts.now, queued, Outcome::Refused, reason),
+        Err(reason) => {
+            mark!("a transition that waited became impossible");
+            end_unstarted(&mut record, facts.now, queued, Outcome::Refused, reason);
+        }
     }
     Some(record)
 }

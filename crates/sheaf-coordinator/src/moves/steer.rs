@@ -1,6 +1,6 @@
 //! What an operator may do to a transition that runs or is queued: pause, resume, throttle, promote, cancel.
 
-use sheaf_types::{ShardId, Time, TransitionId};
+use sheaf_types::{ShardId, Time, TransitionId, mark};
 
 use super::{abort, start};
 use crate::asks::Decided;
@@ -79,6 +79,7 @@ pub(crate) fn promote(
     };
     adjust(record, now, transition, "promoted", |options| {
         if options.promotion == Promotion::Awaited {
+            mark!("an operator promotes a transition");
             options.promotion = Promotion::Asked;
         }
     })
@@ -93,13 +94,18 @@ pub(crate) fn cancel(
     let reply = Reply::Steered { transition };
     let reason = "an operator cancelled it".to_owned();
     if let Some(running) = record.transition.as_ref().filter(|running| running.id == transition) {
+        mark!(!running.is_undecided(), "a cancel comes too late");
         running.check_undecided()?;
+        mark!(running.phase == Phase::Prepare, "a transition is cancelled in Prepare");
+        mark!(running.phase == Phase::Copy, "a transition is cancelled in Copy");
+        mark!(running.phase == Phase::Fence, "a transition is cancelled in Fence");
         abort::give_up(&mut record, now, reason);
         return Ok(Decided::Change(Box::new(record), reply));
     }
     let at = record.queue.iter().position(|queued| queued.id == transition);
     let at = at.ok_or_else(|| not_underway(&record, transition))?;
     let queued = record.queue.remove(at);
+    mark!("a transition is cancelled in the queue");
     start::end_unstarted(&mut record, now, queued, Outcome::Cancelled, reason);
     Ok(Decided::Change(Box::new(record), reply))
 }
@@ -116,10 +122,13 @@ fn adjust(
     let options = if let Some(running) = running {
         running.check_undecided()?;
         if running.phase == Phase::Fence {
+            mark!("an operator's change waits for the fence");
             return Ok(Decided::Wait);
         }
+        mark!("a running transition is steered");
         &mut running.options
     } else {
+        mark!("a transition that waits, or is none, is steered");
         let at = record.queue.iter().position(|queued| queued.id == transition);
         let at = at.ok_or_else(|| not_underway(&record, transition))?;
         &mut record.queue[at].options

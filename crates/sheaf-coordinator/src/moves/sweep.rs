@@ -1,7 +1,7 @@
 //! After the commit: when gates may delete what they don't own, and when a transition has ended.
 
 use sheaf_protocol::GateReport;
-use sheaf_types::ShardId;
+use sheaf_types::{ShardId, mark};
 
 use super::waiting::{Waiting, Why};
 use super::{Facts, confirmations, end};
@@ -31,6 +31,7 @@ pub(super) fn finish(facts: &Facts<'_>) -> Option<CoordinatorRecord> {
         return None;
     }
     let unswept: Vec<ShardId> = unswept(facts, transition).map(|waiting| waiting.shard).collect();
+    mark!(!unswept.is_empty(), "a transition ends without a gate that is silent");
     let reason = if unswept.is_empty() {
         "all gates are swept".to_owned()
     } else {

@@ -1,7 +1,7 @@
 //! Pace: how fast a donor copies, and how much it slows down writers who outrun it.
 
 use sheaf_protocol::CopyOptions;
-use sheaf_types::Time;
+use sheaf_types::{Time, mark};
 
 use crate::context::Context;
 use crate::effect::WakeReason;
@@ -44,6 +44,7 @@ impl Pace {
     /// Whether a new range may be read now; wants to be woken when not.
     pub fn allows(&self, copy: &CopyOptions, request_p99_ms: u64, ctx: &mut Context<'_>) -> bool {
         if copy.paused {
+            mark!("a paused donor has something to copy");
             return false;
         }
         if copy.request_p99_ms_max.is_some_and(|max| request_p99_ms > max) {
@@ -52,6 +53,7 @@ impl Pace {
         }
         let next_at = self.next_at(copy);
         if next_at > ctx.now {
+            mark!("a throttled donor waits");
             ctx.wake(next_at, WakeReason::Stream);
             return false;
         }

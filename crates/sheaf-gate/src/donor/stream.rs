@@ -12,7 +12,7 @@ use sheaf_types::limits::{
     CHECK_RANGE_POINTS_MAX, COPY_FRAME_BYTES_MAX, COPY_RANGE_POINTS_MAX, DRAIN_POINTS_MAX,
     STREAM_WINDOW_FRAMES_MAX,
 };
-use sheaf_types::{Attempt, CollectionId, Digest, PointId, ShardId, Time};
+use sheaf_types::{Attempt, CollectionId, Digest, PointId, ShardId, Time, mark};
 
 use super::pace::{CONVERGED_DIRTY_MAX, Pace};
 use super::pass::{Mode, Pass};
@@ -215,6 +215,7 @@ impl Stream {
             return false;
         };
         self.drained_last = true;
+        mark!(ground.order.stage == Stage::Fence, "dirty ids are drained under the fence");
         self.read(
             Reading::Drain { collection, ids: ids.clone() },
             EngineCall::Read { collection, ids },
@@ -297,6 +298,8 @@ impl Stream {
         if !self.verified {
             self.passes += 1;
             if !pass.found_equal() {
+                let fenced = ground.order.stage == Stage::Fence;
+                mark!(fenced, "a pass under the fence finds a difference");
                 if pass.mode == Mode::Compare {
                     self.retry_at = ctx.now.plus_ms(RETRY_MS_MIN);
                     ctx.wake(self.retry_at, WakeReason::Stream);
@@ -377,6 +380,7 @@ impl Stream {
     /// The recipient has answered a frame, or its answer got lost.
     pub fn on_answer(&mut self, id: StreamId, seq: u64, answer: FrameAnswer, now: Time) {
         if id != self.id || self.pass.is_none() || !self.window.contains_key(&seq) {
+            mark!("an answer to an earlier stream or a second one comes");
             return; // An answer to an earlier stream, or a second one.
         }
         match answer {
@@ -393,6 +397,7 @@ impl Stream {
             {
                 // It waits for a frame that it has carried out and forgotten: it restarted, and a late copy of this
                 // stream's first frame came after that.
+                mark!("a recipient waits for a frame that it carried out before it restarted");
                 let at = self.retry_later(now);
                 self.reset(at);
             }
@@ -402,6 +407,7 @@ impl Stream {
                 | FrameRefusal::NoTransition
                 | FrameRefusal::TooFarAhead { .. },
             ) => {
+                mark!("a frame is sent again");
                 let again_at = self.retry_later(now);
                 if let Some(sent) = self.window.get_mut(&seq) {
                     sent.again_at = Some(again_at);
@@ -413,6 +419,7 @@ impl Stream {
                 | FrameRefusal::OtherGate
                 | FrameRefusal::Engine { .. },
             ) => {
+                mark!("a recipient's refusal makes a stream begin anew");
                 let at = self.retry_later(now);
                 self.reset(at);
             }
@@ -428,6 +435,7 @@ impl Stream {
             (Content::Check { range, .. }, Verdict::Checked { equal, excepted }) => {
                 self.sums = self.sums.plus(sent.adds).plus(excepted);
                 if !equal {
+                    mark!("a comparison finds a difference");
                     pass.repaired_ranges += 1;
                     pass.repairs.push_back(range);
                 }

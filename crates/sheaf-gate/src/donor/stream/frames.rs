@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use sheaf_protocol::{Content, Delta, Position, Range, Through};
 use sheaf_types::limits::COPY_FRAME_BYTES_MAX;
-use sheaf_types::{CollectionId, Digest, PointId, StoredPoint, Time};
+use sheaf_types::{CollectionId, Digest, PointId, StoredPoint, Time, mark};
 
 use super::{Reading, Stream};
 use crate::capture::Capture;
@@ -26,6 +26,7 @@ impl Stream {
         let Some(reading) = self.reading.take() else { return };
         if self.pass.is_none() {
             if let Reading::Drain { collection, ids } = reading {
+                mark!("dirty ids are read for a stream that was given up");
                 self.put_back(capture, collection, ids); // The stream was reset meanwhile.
             }
             return;
@@ -50,8 +51,12 @@ impl Stream {
             }
             (reading, _) => {
                 match reading {
-                    Reading::Drain { collection, ids } => self.put_back(capture, collection, ids),
+                    Reading::Drain { collection, ids } => {
+                        mark!("dirty ids can't be read and stay dirty");
+                        self.put_back(capture, collection, ids);
+                    }
                     Reading::Repair { range } => {
+                        mark!("a range that is to be repaired can't be read");
                         if let Some(pass) = &mut self.pass {
                             pass.repairs.push_front(range);
                         }
@@ -72,6 +77,7 @@ impl Stream {
     }
 
     fn skip_collection(&mut self, collection: CollectionId) {
+        mark!("a collection is gone in the middle of a pass");
         if let Some(pass) = &mut self.pass {
             pass.cursor = Position::At { collection, through: Through::CollectionEnd };
         }

@@ -1,0 +1,71 @@
+//! The list of coverage marks and the marks in the code are the same.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use sheaf_sim::marks::DECLARED;
+
+/// The sources in which marks stand: all that runs in the simulator.
+const SOURCES: [&str; 4] = [
+    "crates/sheaf-gate/src",
+    "crates/sheaf-coordinator/src",
+    "crates/sheaf-router/src",
+    "sim/sheaf-sim/src",
+];
+
+#[test]
+fn each_mark_in_the_code_is_declared_once_and_each_declared_one_is_in_the_code() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut found = Vec::new();
+    for folder in SOURCES {
+        for file in sources(&root.join(folder)) {
+            let text = std::fs::read_to_string(&file).expect("a source can be read");
+            found.extend(marks_of(&text));
+        }
+    }
+    found.sort_unstable();
+    assert_eq!(found, DECLARED, "DECLARED is in the order of letters; a mark stands in one place");
+}
+
+#[test]
+fn a_mark_is_found_with_and_without_a_condition_and_over_lines() {
+    let text = concat!(
+        "mark!(",
+        "\"a\");\n mark",
+        "!(x(1) == \"no\", \"b\");\n mark",
+        "!(\n  y,\n  \"c\"\n);"
+    );
+    assert_eq!(marks_of(text), ["a", "b", "c"]);
+}
+
+/// Other crates have no marks: they don't run in the simulator, so nothing would count them.
+#[test]
+fn no_other_crate_has_marks() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let marked: BTreeSet<PathBuf> = sources(&root.join("crates"))
+        .into_iter()
+        .filter(|file| !marks_of(&std::fs::read_to_string(file).expect("it is text")).is_empty())
+        .filter(|file| !SOURCES.iter().any(|folder| file.starts_with(root.join(folder))))
+        .collect();
+    assert_eq!(marked, BTreeSet::new());
+}
+
+/// The names of the marks in a source: the last string of each call of the macro.
+fn marks_of(text: &str) -> Vec<String> {
+    let calls = text.split("mark!(").skip(1);
+    let arguments = calls.filter_map(|rest| rest.split_once(");").map(|(arguments, _)| arguments));
+    arguments.filter_map(|arguments| arguments.split('"').rev().nth(1).map(str::to_owned)).collect()
+}
+
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("a folder of sources") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+    found
+}
