@@ -20,6 +20,7 @@ use crate::queue::Queue;
 use crate::router_node::RouterNode;
 use crate::stats::Stats;
 use crate::store::Store;
+use crate::twin::History;
 use crate::trace::{Trace, clock_text};
 use crate::wire::{CallId, Message, Reply};
 
@@ -176,6 +177,8 @@ pub struct World {
     pub operator: Operator,
     pub panel: Panel,
     pub violation: Option<Violation>,
+    /// The clients' calls, when they are to be compared.
+    pub history: Option<History>,
     pub trace: Trace,
     pub stats: Stats,
     pub healed_us: u64,
@@ -216,6 +219,7 @@ impl World {
             operator: Operator::default(),
             panel: Panel::default(),
             violation: None,
+            history: None,
             trace,
             stats: Stats { seeds: 1, ..Stats::default() },
             healed_us: 0,
@@ -410,6 +414,9 @@ impl World {
             return;
         }
         self.stats.facts += 1;
+        if let Some(history) = &mut self.history {
+            history.learn(&fact);
+        }
         if self.trace.log
             && matches!(
                 fact,
