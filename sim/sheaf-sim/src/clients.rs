@@ -39,6 +39,8 @@ pub struct Clients {
     scripts: Vec<VecDeque<(u32, ClientRequest)>>,
     /// The plan's calls of each client, with the times before which they don't begin.
     planned: Vec<VecDeque<(u64, ClientCall)>>,
+    /// How long after the setup they begin.
+    begin_after_us: u64,
     /// When each looks what there is to do next; `None`: it waits for an answer, or there is nothing.
     due: Vec<Option<u64>>,
 }
@@ -76,8 +78,15 @@ impl Clients {
             waiting: BTreeMap::new(),
             scripts: (0..knobs.clients).map(|_| VecDeque::new()).collect(),
             planned,
+            begin_after_us: 1,
             due: vec![None; knobs.clients as usize],
         }
+    }
+
+    /// Gives the first client something to do before all else, once the cluster is ready for it.
+    pub fn script(&mut self, requests: impl IntoIterator<Item = ClientRequest>) {
+        self.begin_after_us = 400_000;
+        self.scripts[0].extend(requests.into_iter().map(|request| (0, request)));
     }
 
     pub fn op(&mut self) -> OpId {
@@ -117,7 +126,7 @@ impl World {
             }
         }
         for client in 0..self.drawn.clients {
-            self.think_at(client, self.now_us + 1);
+            self.think_at(client, self.now_us + self.clients.begin_after_us);
         }
     }
 

@@ -35,5 +35,6 @@ pub mod store;
 pub mod stories;
 pub mod swarm;
 pub mod trace;
+pub mod twin;
 pub mod wire;
 pub mod world;

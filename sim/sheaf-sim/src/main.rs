@@ -12,7 +12,7 @@ use sheaf_sim::marks;
 use sheaf_sim::picture;
 use sheaf_sim::report::{Outcome, keep_panics};
 use sheaf_sim::swarm::{Wanted, What, run, run_all, run_recorded};
-use sheaf_sim::{corpus, scenario, shrink, stories};
+use sheaf_sim::{corpus, scenario, shrink, stories, twin};
 
 const USAGE: &str = "usage:
   sheaf-sim swarm --seeds A..B [--threads N] [--failures N]   many seeds
@@ -24,6 +24,7 @@ const USAGE: &str = "usage:
   --shrink [--seconds N] [--keep FILE], with the above         the first failure's plan is made as small as possible
   sheaf-sim scenario run FILE [--seeds A..B] [--trace FILE] [--log] [--shrink]   a plan written by hand, or kept
   sheaf-sim scenario replay FILE                              a scenario or a trace: the trace must be the same again
+  sheaf-sim twin [--seeds A..B] [--threads N]                 every answer beside that of a shard that never migrates
   sheaf-sim corpus [FOLDER…]                                  every file of sim/corpus and sim/scenarios, or of these
   sheaf-sim bench [--seeds A..B] [--threads N]                how fast it is
   --html FILE, with --seed N: the run as a picture
@@ -92,6 +93,10 @@ fn obey(arguments: &[String]) -> Result<bool, String> {
                 green &= go(&What::Story(name, story), &options)?;
             }
             Ok(green)
+        }
+        "twin" => {
+            let options = options(rest)?;
+            Ok(twin::run_all(options.seeds.unwrap_or(0..300), options.threads))
         }
         "scenario" => scenario(rest),
         "corpus" => {

@@ -12,6 +12,11 @@ use crate::scenario;
 use crate::swarm::run_plan;
 use crate::trace::Trace;
 
+/// Steps of a plan that people can follow. Source: the goal of the proof.
+const GOAL: usize = 25;
+/// Other seeds that are tried once nothing more can be left out of a longer plan.
+const LUCK: u64 = 6;
+
 /// What became of a plan.
 #[derive(Debug)]
 pub struct Shrunk {
@@ -33,6 +38,8 @@ struct Shrinker<'a> {
     threads: usize,
     until: Instant,
     runs: u64,
+    /// How many other seeds each try has, too.
+    luck: u64,
 }
 
 /// Makes a plan smaller that fails, within some time. `None`: it doesn't fail.
@@ -47,7 +54,8 @@ pub fn shrink(name: &str, mut plan: Plan, threads: usize, time: Duration) -> Opt
     let outcome = run_plan(name, plan.clone(), Trace::new(false), None);
     let number = outcome.failure.as_ref()?.number().to_owned();
     let until = began + time;
-    let mut shrinker = Shrinker { name, number, best: plan, outcome, threads, until, runs: 1 };
+    let mut shrinker =
+        Shrinker { name, number, best: plan, outcome, threads, until, runs: 1, luck: 0 };
     shrinker.forget_the_future();
     loop {
         let size = |it: &Shrinker| (it.best.size(), world_size(&it.best.knobs));
@@ -55,8 +63,14 @@ pub fn shrink(name: &str, mut plan: Plan, threads: usize, time: Duration) -> Opt
         shrinker.fewer_steps();
         shrinker.calmer_knobs();
         shrinker.smaller_world();
-        if shrinker.is_late() || size(&shrinker) == was {
+        if shrinker.is_late() {
             break;
+        }
+        if size(&shrinker) == was {
+            if shrinker.luck > 0 || shrinker.best.size() <= GOAL {
+                break;
+            }
+            shrinker.luck = LUCK;
         }
     }
     let Shrinker { best: plan, outcome, runs, .. } = shrinker;
@@ -132,7 +146,6 @@ impl Shrinker<'_> {
 
     /// Tries plans; keeps the first that breaks the same, and says which.
     fn first_of(&mut self, tries: Vec<Plan>) -> Option<usize> {
-        let tries: Vec<Plan> = tries.into_iter().filter(|plan| plan.check().is_ok()).collect();
         self.runs += tries.len() as u64;
         let name = self.name;
         let ran = std::thread::scope(|scope| {
@@ -170,19 +183,23 @@ impl Shrinker<'_> {
                 let starts = (0..self.threads.max(1)).map(|n| at + n * size);
                 let tries: Vec<Plan> = starts
                     .filter(|start| *start < self.best.steps.len())
-                    .map(|start| self.without(start, size))
+                    .flat_map(|start| self.with_luck(self.without(start, size)))
                     .collect();
-                let count = tries.len();
-                match self.first_of(tries) {
-                    Some(found) => at += found * size,
-                    None => at += count * size,
-                }
+                let seeds = self.luck as usize + 1;
+                let parts = tries.len() / seeds;
+                at += self.first_of(tries).map_or(parts, |found| found / seeds) * size;
             }
             if size == 1 || self.is_late() {
                 return;
             }
             size = size.div_ceil(2);
         }
+    }
+
+    /// The plan, also with other seeds: what breaks by an unlikely delay may need another one without the rest.
+    fn with_luck(&self, plan: Plan) -> Vec<Plan> {
+        let seed = |n: u64| plan.seed.wrapping_add(n * 1_000_003);
+        (0..=self.luck).map(|n| Plan { seed: seed(n), ..plan.clone() }).collect()
     }
 
     fn without(&self, start: usize, size: usize) -> Plan {
@@ -246,7 +263,8 @@ impl Shrinker<'_> {
                     plan.steps.retain(|step| counts(step) || matches!(step.deed, Deed::Call(_)));
                     plan
                 };
-                let tries: Vec<Plan> = smaller.iter().map(with).collect();
+                let possible = smaller.iter().map(with).filter(|plan| plan.check().is_ok());
+                let tries: Vec<Plan> = possible.collect();
                 if self.is_late() || tries.is_empty() || self.first_of(tries).is_none() {
                     break;
                 }

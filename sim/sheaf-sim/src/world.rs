@@ -22,6 +22,7 @@ use crate::router_node::RouterNode;
 use crate::stats::Stats;
 use crate::store::Store;
 use crate::trace::{Trace, clock_text};
+use crate::twin::History;
 use crate::wire::{CallId, Message, Reply};
 
 /// Events after which a run is taken for one that never ends.
@@ -177,6 +178,8 @@ pub struct World {
     pub operator: Operator,
     pub panel: Panel,
     pub violation: Option<Violation>,
+    /// The clients' calls, when they are to be compared.
+    pub history: Option<History>,
     pub trace: Trace,
     pub stats: Stats,
     pub healed_us: u64,
@@ -219,6 +222,7 @@ impl World {
             operator: Operator::default(),
             panel: Panel::default(),
             violation: None,
+            history: None,
             trace,
             stats: Stats { seeds: 1, ..Stats::default() },
             healed_us: 0,
@@ -416,6 +420,9 @@ impl World {
         }
         self.stats.facts += 1;
         self.record(|recording, at| recording.fact(at, &fact));
+        if let Some(history) = &mut self.history {
+            history.learn(&fact);
+        }
         if self.is_logged()
             && matches!(
                 fact,
