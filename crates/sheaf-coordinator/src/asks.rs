@@ -251,8 +251,8 @@ fn dispatch(
         Ask::Resume { transition } => moves::resume(draft, now, *transition),
         Ask::Throttle { transition, limits } => moves::throttle(draft, now, *transition, *limits),
         Ask::Cancel { transition } => moves::cancel(draft, now, *transition),
-        Ask::CreateCollection { config } => catalogue::create(draft, now, config.clone()),
-        Ask::DropCollection { name } => catalogue::drop_collection(draft, now, name),
+        Ask::CreateCollection { config } => catalogue::create(draft, contacts, now, config.clone()),
+        Ask::DropCollection { name } => catalogue::drop_collection(draft, contacts, now, name),
     }
 }
 

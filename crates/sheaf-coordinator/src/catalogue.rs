@@ -5,16 +5,18 @@
 use std::sync::Arc;
 
 use sheaf_map::Collection;
-use sheaf_types::limits::{COLLECTION_NAME_BYTES_MAX, DIM_MAX};
+use sheaf_types::limits::{COLLECTION_NAME_BYTES_MAX, DIM_MAX, DROPPED_NAMES_MAX};
 use sheaf_types::{CollectionConfig, Time, mark};
 
 use crate::asks::Decided;
+use crate::contacts::Contacts;
 use crate::effect::Reply;
-use crate::record::{CoordinatorRecord, HistoryKind, Phase};
+use crate::record::{CoordinatorRecord, Dropped, HistoryKind, Phase};
 use crate::refusal::AskRefusal;
 
 pub(crate) fn create(
     mut record: CoordinatorRecord,
+    contacts: &Contacts,
     now: Time,
     config: CollectionConfig,
 ) -> Result<Decided, AskRefusal> {
@@ -22,7 +24,10 @@ pub(crate) fn create(
     if record.map.collection(&config.name).is_some() {
         return Err(AskRefusal::CollectionExists { name: config.name });
     }
-    if must_wait(&record) {
+    forget_confirmed(&mut record, contacts);
+    let still_served = record.dropped.iter().any(|dropped| dropped.name == config.name);
+    mark!(still_served, "a name is wanted again that a shard may still serve");
+    if still_served || must_wait(&record) {
         return Ok(Decided::Wait);
     }
     let collection = Collection { id: record.next_collection, config: Arc::new(config) };
@@ -37,6 +42,7 @@ pub(crate) fn create(
 
 pub(crate) fn drop_collection(
     mut record: CoordinatorRecord,
+    contacts: &Contacts,
     now: Time,
     name: &str,
 ) -> Result<Decided, AskRefusal> {
@@ -44,10 +50,12 @@ pub(crate) fn drop_collection(
         let version = record.map.version();
         return Ok(Decided::Unchanged(Reply::Dropped { existed: false, version }));
     };
-    if must_wait(&record) {
+    forget_confirmed(&mut record, contacts);
+    if must_wait(&record) || record.dropped.len() >= DROPPED_NAMES_MAX {
         return Ok(Decided::Wait);
     }
     record.map = Arc::new(record.map.without_collection(id)?);
+    record.dropped.push(Dropped { name: name.to_owned(), version: record.map.version() });
     rebase(&mut record)?;
     let text = format!("collection {name:?} ({id}) is dropped");
     record.note(now, HistoryKind::Catalogue, text, None);
@@ -60,6 +68,17 @@ pub(crate) fn must_wait(record: &CoordinatorRecord) -> bool {
     let fenced = record.transition.as_ref().is_some_and(|running| running.phase == Phase::Fence);
     mark!(fenced, "a change of the catalogue waits for the fence");
     fenced
+}
+
+/// Forgets the names that nobody serves any more: every shard has told that it durably has a map without them.
+///
+/// A shard that hasn't heard of a drop goes on serving what it has. If the name were given again meanwhile, it would acknowledge
+/// writes to the new collection into the old one, and lose them when it hears. A donor that has left is fenced until it hears.
+fn forget_confirmed(record: &mut CoordinatorRecord, contacts: &Contacts) {
+    let heard = |shard| contacts.last(shard).and_then(|report| report.map_version);
+    let shards = record.map.shards().iter();
+    let oldest = shards.map(|entry| heard(entry.id)).min().unwrap_or(Some(record.map.version()));
+    record.dropped.retain(|dropped| oldest < Some(dropped.version));
 }
 
 /// Makes the next map of the running transition the successor of the changed map.

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use sheaf_types::limits::{
-    HISTORY_ENTRIES_MAX, IDEMPOTENCY_KEYS_MAX, PENDING_ASKS_MAX, QUEUED_TRANSITIONS_MAX,
+    DROPPED_NAMES_MAX, HISTORY_ENTRIES_MAX, IDEMPOTENCY_KEYS_MAX, PENDING_ASKS_MAX,
+    QUEUED_TRANSITIONS_MAX,
 };
 
 use crate::coordinator::Coordinator;
@@ -155,6 +156,7 @@ fn assert_bounds(record: &CoordinatorRecord) {
         ("queued transitions", record.queue.len(), QUEUED_TRANSITIONS_MAX),
         ("ended transitions", record.ended.len(), HISTORY_ENTRIES_MAX),
         ("lines of history", record.history.len(), HISTORY_ENTRIES_MAX),
+        ("dropped names", record.dropped.len(), DROPPED_NAMES_MAX),
         ("idempotency keys", record.keys.len(), IDEMPOTENCY_KEYS_MAX),
     ];
     for (what, given, max) in queues {

@@ -34,6 +34,9 @@ pub struct CoordinatorRecord {
     pub next_shard: ShardId,
     pub next_transition: TransitionId,
     pub next_collection: CollectionId,
+    /// Names of dropped collections that a shard may still serve.
+    #[serde(default)]
+    pub dropped: Vec<Dropped>,
     pub transition: Option<Transition>,
     /// Transitions that wait for their turn, the next one first.
     pub queue: Vec<Queued>,
@@ -48,6 +51,14 @@ pub struct CoordinatorRecord {
     pub history: VecDeque<HistoryEntry>,
     /// Idempotency keys with their answers, the oldest first.
     pub keys: VecDeque<UsedKey>,
+}
+
+/// A collection's name that is free again once every shard has a map of this version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dropped {
+    pub name: String,
+    pub version: MapVersion,
 }
 
 /// Tells one version of the record from every other.
@@ -302,6 +313,7 @@ impl CoordinatorRecord {
             next_shard: ShardId(1),
             next_transition: TransitionId(1),
             next_collection: CollectionId(1),
+            dropped: Vec::new(),
             transition: None,
             queue: Vec::new(),
             retiring: Vec::new(),

@@ -421,6 +421,31 @@ fn a_name_that_is_dropped_and_created_again_gets_a_new_id() {
     assert!(world.ask(Ask::CreateCollection { config: bad }).is_err());
 }
 
+/// Swarm seed 2522: a shard and a router that were cut off served the old collection under the new one's name, and would have
+/// acknowledged writes that are lost when the shard hears of the drop.
+#[test]
+fn a_dropped_name_is_not_given_again_while_a_shard_may_still_serve_what_was_dropped() {
+    let mut world = World::of_shards(2);
+    let create = |name| Ask::CreateCollection { config: collection(name) };
+    world.ask(create("films")).unwrap();
+    world.advance(10);
+    world.gate(2).alive = false;
+    world.ask(Ask::DropCollection { name: "films".to_owned() }).unwrap();
+    let again = world.ask_later(create("films"), None, None);
+    world.advance(1_000);
+    assert!(!world.answers.contains_key(&again), "shard 2 still has the first one");
+    let other = world.ask(create("books"));
+    assert!(matches!(other, Ok(Reply::Created { .. })), "nobody has served another name");
+    world.restart();
+    let again = world.ask_later(create("films"), None, None);
+    world.advance(1_000);
+    assert!(!world.answers.contains_key(&again), "nor does another coordinator give it");
+    world.gate(2).alive = true;
+    world.advance(3_000);
+    assert!(matches!(world.answers[&again], Ok(Reply::Created { .. })));
+    assert_eq!(world.record().dropped, [], "all shards have heard: nothing is remembered");
+}
+
 #[test]
 fn health_tells_suspect_from_down_and_unknown_from_both() {
     let mut world = World::of_shards(2);

@@ -26,6 +26,8 @@ pub const FILTER_NODES_MAX: usize = 1_024;
 pub const COLLECTION_NAME_BYTES_MAX: usize = 255;
 /// Collections in a catalogue: the map carries all of them.
 pub const COLLECTIONS_MAX: usize = 10_000;
+/// Names of dropped collections that are remembered while a shard that hasn't heard may serve them.
+pub const DROPPED_NAMES_MAX: usize = 1_024;
 /// Shards in a map. Source: the placement bench goes this far.
 pub const SHARDS_MAX: usize = 10_000;
 

@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Mutex, PoisonError};
 
-/// Seeds after which a swarm must have come to every place.
-pub const SEEDS_MIN: u64 = 20_000;
+/// Seeds after which a swarm must have come to every place. Source: the rarest mark is hit by about one seed in 7,000.
+pub const SEEDS_MIN: u64 = 100_000;
 
 /// Every mark, in the order of letters.
-pub const DECLARED: [&str; 134] = [
+pub const DECLARED: [&str; 135] = [
     "a batch is applied in part",
     "a cancel comes too late",
     "a change of the catalogue waits for the fence",
@@ -61,6 +61,7 @@ pub const DECLARED: [&str; 134] = [
     "a later stream takes the place of one before",
     "a map that a request waits for can't be fetched",
     "a map that was fetched waits for its collections",
+    "a name is wanted again that a shard may still serve",
     "a new stream waits for the last frame of the one before",
     "a node becomes free again",
     "a node is wanted that is a shard already",
