@@ -102,7 +102,9 @@ pub fn draw(seed: u64) -> (Knobs, Habits) {
         habits.operator_us = habits.operator_us.map(|mean| mean * 6);
     }
     if dice.chance(0.1) {
-        habits.catalogue_share = dice.share(0.2, 0.7);
+        // Collections that are gone before every gate has made them.
+        habits.catalogue_share = dice.share(0.5, 0.9);
+        habits.operator_us = habits.operator_us.map(|mean| mean / 6);
     }
     (knobs, habits)
 }
