@@ -38,7 +38,7 @@ impl Options {
     /// One mutant, and the picture of the run in which it was found.
     pub fn picture_of(name: &str, folder: &Path) -> Self {
         let (only, pictures) = (vec![name.to_owned()], Some(folder.to_owned()));
-        Self { only, seeds_max: SEEDS_MAX, json: None, pictures }
+        Self { only, seeds_max: SEEDS_MAX, shrink: None, json: None, pictures }
     }
 }
 
