@@ -114,7 +114,11 @@ pub fn run_one(
 }
 
 /// Runs a plan; its events as text, between the plan and the hash.
-fn traced(name: &str, scenario: &Scenario, until: Option<u64>) -> Result<(Outcome, String), String> {
+fn traced(
+    name: &str,
+    scenario: &Scenario,
+    until: Option<u64>,
+) -> Result<(Outcome, String), String> {
     let kept: Kept = Rc::new(RefCell::new(String::new()));
     let plan: Plan = scenario.plan.clone();
     let mut text = String::new();

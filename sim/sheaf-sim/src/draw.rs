@@ -42,7 +42,8 @@ pub fn plan(seed: u64) -> Plan {
         if let Some(mean) = every_us {
             let mut dice = Dice::new(seed, Purpose::Faults, kind as u64);
             let times = times(&mut dice, mean, 0, knobs.safety_us);
-            steps.extend(times.into_iter().map(|at_us| step(at_us, fault(kind, &mut dice, &knobs))));
+            steps
+                .extend(times.into_iter().map(|at_us| step(at_us, fault(kind, &mut dice, &knobs))));
         }
     }
     steps.extend(crashes_at_phases(seed, &knobs, habits.crash_at_phase));

@@ -9,8 +9,8 @@ use std::time::Duration;
 use serde_json::json;
 use sheaf_sim::bench::bench;
 use sheaf_sim::report::{Outcome, keep_panics};
-use sheaf_sim::{corpus, scenario, shrink, stories, twin};
 use sheaf_sim::swarm::{Wanted, What, run, run_all};
+use sheaf_sim::{corpus, scenario, shrink, stories, twin};
 
 const USAGE: &str = "usage:
   sheaf-sim swarm --seeds A..B [--threads N] [--failures N]   many seeds
@@ -114,7 +114,13 @@ fn scenario(arguments: &[String]) -> Result<bool, String> {
             let scenario = scenario::read_file(file)?;
             let seed = scenario.plan.seed;
             let what = What::Plan(corpus::name_of(file), Arc::new(scenario.plan));
-            go(&what, &Options { seeds: Some(options.seeds.clone().unwrap_or(seed..seed + 1)), ..options })
+            go(
+                &what,
+                &Options {
+                    seeds: Some(options.seeds.clone().unwrap_or(seed..seed + 1)),
+                    ..options
+                },
+            )
         }
         "replay" => corpus::replay(file),
         other => Err(format!("scenario can `run` or `replay`, but not {other}")),

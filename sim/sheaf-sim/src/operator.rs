@@ -63,8 +63,7 @@ pub enum Manner {
 }
 
 fn options_of(options: &WishOptions) -> AskedOptions {
-    let limits =
-        CopyLimits { points_per_s_max: options.points_per_s_max, ..CopyLimits::default() };
+    let limits = CopyLimits { points_per_s_max: options.points_per_s_max, ..CopyLimits::default() };
     AskedOptions { by_hand: options.by_hand, fence_budget_ms: options.fence_budget_ms, limits }
 }
 

@@ -104,9 +104,16 @@ pub enum Deed {
         instead: Option<u32>,
     },
     /// Freezes a process.
-    Freeze { who: Who, lasts: Span },
+    Freeze {
+        who: Who,
+        lasts: Span,
+    },
     /// Makes all that a process does take so many times longer.
-    Slow { who: Who, times: u64, lasts: Span },
+    Slow {
+        who: Who,
+        times: u64,
+        lasts: Span,
+    },
     /// Closes ways between processes.
     Cut {
         who: Who,
@@ -116,7 +123,9 @@ pub enum Deed {
         lasts: Span,
     },
     /// A coordinator that isn't up starts, while another one reigns.
-    Takeover { coordinator: u32 },
+    Takeover {
+        coordinator: u32,
+    },
 }
 
 impl Deed {
@@ -205,7 +214,9 @@ pub enum Wish {
     /// With a node by its number among all: refused when it is a shard already.
     GrowInto(u32),
     /// Without accepting the loss: refused when it owns anything.
-    Remove { shard: u32 },
+    Remove {
+        shard: u32,
+    },
 }
 
 /// How a transition is wanted.
@@ -335,7 +346,8 @@ impl Plan {
                 Deed::Cut { ways: Ways::Pair | Ways::OneWay, other: None, .. } => {
                     return Err(format!("the cut at {at} needs an `other`"));
                 }
-                Deed::Call(call) if matches!(&call.work, Job::Upsert(ids) | Job::Delete(ids) if ids.is_empty()) => {
+                Deed::Call(call) if matches!(&call.work, Job::Upsert(ids) | Job::Delete(ids) if ids.is_empty()) =>
+                {
                     return Err(format!("the call at {at} names no point"));
                 }
                 Deed::Ask(Wish::Grow { nodes, .. }) if nodes.is_empty() => {

@@ -171,7 +171,10 @@ mod tests {
             ("about = ''\n[knobs]\ngats = 3\n", "first_shards"),
             ("about = ''\n[[steps]]\nat = '5 parsecs'\ndo.takeover.coordinator = 0\n", "1500ms"),
             ("about = ''\n[[steps]]\nat = '5s'\ndo.explode.who = 'gate 1'\n", "crash"),
-            ("about = ''\n[[steps]]\nat = '5s'\ndo.freeze = { who = 'gatte 1', lasts = '1s' }\n", "gate 2"),
+            (
+                "about = ''\n[[steps]]\nat = '5s'\ndo.freeze = { who = 'gatte 1', lasts = '1s' }\n",
+                "gate 2",
+            ),
             ("about = ''\n[[steps]]\nat = '50s'\ndo.takeover.coordinator = 0\n", "safety_us"),
             ("about = ''\n[knobs]\ngates = 2\nfirst_shards = 3\n", "raise knobs.gates"),
             ("about = ''\n[knobs]\nloss = 1.5\n", "0 to 1"),

@@ -54,7 +54,8 @@ pub fn shrink(name: &str, mut plan: Plan, threads: usize, time: Duration) -> Opt
     let outcome = run_plan(name, plan.clone(), Trace::new(false), None);
     let number = outcome.failure.as_ref()?.number().to_owned();
     let until = began + time;
-    let mut shrinker = Shrinker { name, number, best: plan, outcome, threads, until, runs: 1, luck: 0 };
+    let mut shrinker =
+        Shrinker { name, number, best: plan, outcome, threads, until, runs: 1, luck: 0 };
     shrinker.forget_the_future();
     loop {
         let size = |it: &Shrinker| (it.best.size(), world_size(&it.best.knobs));
@@ -165,7 +166,9 @@ impl Shrinker<'_> {
 
     /// What would have happened after the failure.
     fn forget_the_future(&mut self) {
-        let Some(end_us) = self.outcome.failure.as_ref().map(|failure| failure.at_us) else { return };
+        let Some(end_us) = self.outcome.failure.as_ref().map(|failure| failure.at_us) else {
+            return;
+        };
         let mut plan = self.best.clone();
         plan.steps.retain(|step| step.at.0 <= end_us);
         self.first_of(vec![plan]);
@@ -211,7 +214,8 @@ impl Shrinker<'_> {
     /// Turns to calm whatever need not be otherwise: all of it, or one by one.
     fn calmer_knobs(&mut self) {
         let Ok(calm) = toml::Table::try_from(Knobs::calm()) else { return };
-        let sizes = ["gates", "first_shards", "routers", "clients", "coordinators", "ids", "safety_us"];
+        let sizes =
+            ["gates", "first_shards", "routers", "clients", "coordinators", "ids", "safety_us"];
         let calmer = |knobs: &Knobs, names: &[String]| {
             let mut table = toml::Table::try_from(knobs).ok()?;
             for name in names {

@@ -1,8 +1,8 @@
 //! Runs seeds: each in its own world, a panic of a core is a failure like any other.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use sheaf_checkers::Violation;
 

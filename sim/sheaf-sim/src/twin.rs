@@ -195,7 +195,8 @@ fn twin(plan: &Plan, told: &[Told]) -> Result<Vec<Answer>, Violation> {
         return Err(failed(violation.to_string()));
     }
     // One after the other: the order of the calls is that of the answers; the twin's own last reads follow.
-    let answers: Vec<Answer> = world.history.unwrap_or_default().finish().into_iter().map(|told| told.answer).collect();
+    let answers: Vec<Answer> =
+        world.history.unwrap_or_default().finish().into_iter().map(|told| told.answer).collect();
     let bad = |answer: &&Answer| matches!(answer, Answer::Refused | Answer::Unknown);
     match answers.iter().find(bad) {
         Some(answer) => Err(failed(format!("{answer:?} in a world without faults"))),

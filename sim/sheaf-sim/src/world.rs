@@ -20,8 +20,8 @@ use crate::queue::Queue;
 use crate::router_node::RouterNode;
 use crate::stats::Stats;
 use crate::store::Store;
-use crate::twin::History;
 use crate::trace::{Trace, clock_text};
+use crate::twin::History;
 use crate::wire::{CallId, Message, Reply};
 
 /// Events after which a run is taken for one that never ends.
