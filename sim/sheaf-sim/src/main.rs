@@ -113,7 +113,7 @@ fn scenario(arguments: &[String]) -> Result<bool, String> {
         "run" => {
             let scenario = scenario::read_file(file)?;
             let seed = scenario.plan.seed;
-            let what = What::Plan(corpus::name_of(file), Arc::new(scenario.plan));
+            let what = What::Plan(file.display().to_string(), Arc::new(scenario.plan));
             go(
                 &what,
                 &Options {
@@ -128,15 +128,21 @@ fn scenario(arguments: &[String]) -> Result<bool, String> {
 }
 
 /// Makes the plan of a failure as small as possible, and keeps it in a file.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "bounds how long is spent on making a plan smaller; decides nothing in a run"
+)]
 fn shrink(what: &What, seed: u64, options: &Options) -> Result<(), String> {
-    let time = Duration::from_secs(options.seconds);
-    let Some(shrunk) = shrink::shrink(what.name(), what.plan(seed), options.threads, time) else {
+    let began = std::time::Instant::now();
+    let late = || began.elapsed() >= Duration::from_secs(options.seconds);
+    let Some(shrunk) = shrink::shrink(what.name(), what.plan(seed), options.threads, &late) else {
         return Err(format!("{} seed {seed} didn't fail again", what.name()));
     };
-    let usual = || PathBuf::from(format!("target/plans/{}-{seed}.toml", what.name()));
+    let name = corpus::name_of(Path::new(what.name()));
+    let usual = || PathBuf::from(format!("target/plans/{name}-{seed}.toml"));
     let file = options.keep.clone().unwrap_or_else(usual);
     shrunk.save(&file)?;
-    println!("{}\n", shrunk.letter(&file)?);
+    println!("{}\n", shrunk.letter(&file, began.elapsed().as_secs_f64())?);
     Ok(())
 }
 

@@ -37,7 +37,7 @@ pub fn take_panic() -> String {
 /// The end of one run.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// `swarm`, or the name of a story.
+    /// `swarm`, the name of a story, or the file of a plan.
     pub name: String,
     pub seed: u64,
     pub hash: u64,
@@ -70,17 +70,19 @@ impl Outcome {
     pub fn letter(&self) -> Option<String> {
         let Failure { violation, at_us, event } = self.failure.as_ref()?;
         let command = match self.name.as_str() {
-            "swarm" => "swarm".to_owned(),
-            name => format!("story {name}"),
+            "swarm" => "sim swarm".to_owned(),
+            file if file.ends_with(".toml") => format!("scenario run {file}"),
+            story => format!("sim story {story}"),
         };
         Some(format!(
-            "FAILED  {}   {}, event {event}: {}\nrun     {}   seed {}   trace {:016x}\nreplay  cargo xtask sim {command} --seed {} --log",
+            "FAILED  {}   {}, event {event}: {}\nrun     {}   seed {}   trace {:016x}\nreplay  cargo xtask {command} --seed {} --log\nsmaller cargo xtask {command} --seed {} --shrink",
             violation.label,
             clock_text(*at_us),
             violation.text,
             self.name,
             self.seed,
             self.hash,
+            self.seed,
             self.seed,
         ))
     }
