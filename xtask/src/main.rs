@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask ci`, `tidy`, `sim`, `zoo`, `nightly`, `picture-check`, `bench`.
+//! The project's own commands: `cargo xtask ci`, `tidy`, `sim`, `scenario`, `zoo`, `nightly`, `picture-check`, `bench`.
 //!
 //! Reads the command line and nothing else; each command has its file.
 
@@ -41,6 +41,12 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Run a plan written by hand, or replay a trace: `run FILE [--trace FILE] [--log]`, `replay FILE`
+    #[command(disable_help_flag = true)]
+    Scenario {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// All harnesses for a night, and one summary of what they found
     Nightly(nightly::Options),
     /// Measure real processes and print tables against goals and rivals: [TOPIC…] [--quick]
@@ -60,6 +66,7 @@ fn main() -> ExitCode {
         Command::Ci { from } => ci::run(&root(), from, &command_names()),
         Command::Tidy => tidy::run(&root(), &command_names()),
         Command::Sim { args } => sim::run(&root(), &args),
+        Command::Scenario { args } => sim::scenario(&root(), &args),
         Command::Nightly(options) => nightly::run(&root(), &options),
         Command::Zoo(options) => zoo::run(&root(), &options),
         Command::PictureCheck => picture::check(&root()),

@@ -41,6 +41,16 @@ pub fn run(root: &Path, args: &[String]) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// Passes `args` to the simulator's `scenario`.
+///
+/// # Errors
+/// The simulator can't be started.
+pub fn scenario(root: &Path, args: &[String]) -> anyhow::Result<ExitCode> {
+    let mut command = crate::cargo(root);
+    command.args(CARGO_ARGS).args(["--", "scenario"]).args(args);
+    crate::pass_on(command)
+}
+
 /// The simulator, built with this profile.
 pub fn binary(root: &Path, profile: &str) -> anyhow::Result<PathBuf> {
     let built = crate::cargo(root)

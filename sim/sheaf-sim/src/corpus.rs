@@ -156,8 +156,9 @@ pub fn replay(file: &Path) -> Result<bool, String> {
         return Ok(false);
     }
     println!("the same: {} lines, trace {:016x}", lengths.0, outcome.hash);
-    if let Err(letter) = judge(file, &scenario, &outcome) {
+    let verdict = judge(file, &scenario, &outcome);
+    if let Err(letter) = &verdict {
         println!("{letter}");
     }
-    Ok(true)
+    Ok(verdict.is_ok())
 }

@@ -59,25 +59,43 @@ fn main() -> ExitCode {
     match obey(&arguments) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
-        Err(why) => {
+        Err(Wrong::Words(why)) => {
             eprintln!("{why}\n{USAGE}");
+            ExitCode::from(2)
+        }
+        Err(Wrong::File(why)) => {
+            eprintln!("{why}");
             ExitCode::from(2)
         }
     }
 }
 
-fn obey(arguments: &[String]) -> Result<bool, String> {
-    let (command, rest) = arguments.split_first().ok_or("no command was given")?;
+/// Why nothing was run.
+enum Wrong {
+    /// The command line.
+    Words(String),
+    /// A file.
+    File(String),
+}
+
+impl From<String> for Wrong {
+    fn from(why: String) -> Self {
+        Self::Words(why)
+    }
+}
+
+fn obey(arguments: &[String]) -> Result<bool, Wrong> {
+    let (command, rest) = arguments.split_first().ok_or("no command was given".to_owned())?;
     match command.as_str() {
         "bench" => {
             let options = options(rest)?;
             Ok(bench(&options.seeds.unwrap_or(0..2_000), options.threads))
         }
-        "swarm" => go(&What::Swarm, &options(rest)?),
+        "swarm" => Ok(go(&What::Swarm, &options(rest)?)?),
         "story" => {
-            let (name, rest) = rest.split_first().ok_or("no story was named")?;
+            let (name, rest) = rest.split_first().ok_or("no story was named".to_owned())?;
             let story = stories::named(name).ok_or(format!("there is no story {name}"))?;
-            go(&What::Story(name.clone(), story), &options(rest)?)
+            Ok(go(&What::Story(name.clone(), story), &options(rest)?)?)
         }
         "stories" => {
             let options = options(rest)?;
@@ -101,48 +119,51 @@ fn obey(arguments: &[String]) -> Result<bool, String> {
         "scenario" => scenario(rest),
         "corpus" => {
             let folders: Vec<PathBuf> = rest.iter().map(PathBuf::from).collect();
-            corpus::run(if folders.is_empty() { corpus::folders() } else { folders })
+            let folders = if folders.is_empty() { corpus::folders() } else { folders };
+            corpus::run(folders).map_err(Wrong::File)
         }
-        other => Err(format!("there is no command {other}")),
+        other => Err(Wrong::Words(format!("there is no command {other}"))),
     }
 }
 
-fn scenario(arguments: &[String]) -> Result<bool, String> {
+fn scenario(arguments: &[String]) -> Result<bool, Wrong> {
     let [verb, file, rest @ ..] = arguments else {
-        return Err("scenario needs `run` or `replay`, and a file".to_owned());
+        return Err(Wrong::Words("scenario needs `run` or `replay`, and a file".to_owned()));
     };
     let (file, options) = (Path::new(file), options(rest)?);
     match verb.as_str() {
         "run" if options.seeds.is_none() && !options.shrink => {
             corpus::run_one(file, options.log, options.trace.as_deref(), options.until)
+                .map_err(Wrong::File)
         }
         "run" => {
-            let scenario = scenario::read_file(file)?;
+            let scenario = scenario::read_file(file).map_err(Wrong::File)?;
             let seed = scenario.plan.seed;
-            let what = What::Plan(corpus::name_of(file), Arc::new(scenario.plan));
-            go(
-                &what,
-                &Options {
-                    seeds: Some(options.seeds.clone().unwrap_or(seed..seed + 1)),
-                    ..options
-                },
-            )
+            let what = What::Plan(file.display().to_string(), Arc::new(scenario.plan));
+            let seeds = Some(options.seeds.clone().unwrap_or(seed..seed + 1));
+            Ok(go(&what, &Options { seeds, ..options })?)
         }
-        "replay" => corpus::replay(file),
-        other => Err(format!("scenario can `run` or `replay`, but not {other}")),
+        "replay" => corpus::replay(file).map_err(Wrong::File),
+        other => Err(Wrong::Words(format!("scenario can `run` or `replay`, but not {other}"))),
     }
 }
 
 /// Makes the plan of a failure as small as possible, and keeps it in a file.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "bounds how long is spent on making a plan smaller; decides nothing in a run"
+)]
 fn shrink(what: &What, seed: u64, options: &Options) -> Result<(), String> {
-    let time = Duration::from_secs(options.seconds);
-    let Some(shrunk) = shrink::shrink(what.name(), what.plan(seed), options.threads, time) else {
+    let began = std::time::Instant::now();
+    let late = || began.elapsed() >= Duration::from_secs(options.seconds);
+    let Some(shrunk) = shrink::shrink(what.name(), what.plan(seed), options.threads, &late) else {
         return Err(format!("{} seed {seed} didn't fail again", what.name()));
     };
-    let usual = || PathBuf::from(format!("target/plans/{}-{seed}.toml", what.name()));
+    let name = corpus::name_of(Path::new(what.name()));
+    let usual = || PathBuf::from(format!("target/plans/{name}-{seed}.toml"));
     let file = options.keep.clone().unwrap_or_else(usual);
     shrunk.save(&file)?;
-    println!("{}\n", shrunk.letter(&file)?);
+    println!("{}\n", shrunk.letter(&file, began.elapsed().as_secs_f64())?);
     Ok(())
 }
 

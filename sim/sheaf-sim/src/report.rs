@@ -37,7 +37,7 @@ pub fn take_panic() -> String {
 /// The end of one run.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// `swarm`, or the name of a story.
+    /// `swarm`, the name of a story, or the file of a plan.
     pub name: String,
     pub seed: u64,
     pub hash: u64,
@@ -69,22 +69,25 @@ impl Outcome {
     /// The letter; `None` when nothing broke.
     pub fn letter(&self) -> Option<String> {
         let Failure { violation, at_us, event } = self.failure.as_ref()?;
+        let replay = self.replay();
         Some(format!(
-            "FAILED  {}   {}, event {event}: {}\nrun     {}   seed {}   trace {:016x}\nreplay  {} --log",
+            "FAILED  {}   {}, event {event}: {}\nrun     {}   seed {}   trace {:016x}\nreplay  {replay} --log\nsmaller {replay} --shrink",
             violation.label,
             clock_text(*at_us),
             violation.text,
             self.name,
             self.seed,
             self.hash,
-            self.replay(),
         ))
     }
 
     /// The line that runs this run again.
     pub fn replay(&self) -> String {
-        let command =
-            if self.name == "swarm" { "swarm".to_owned() } else { format!("story {}", self.name) };
-        format!("cargo xtask sim {command} --seed {}", self.seed)
+        let command = match self.name.as_str() {
+            "swarm" => "sim swarm".to_owned(),
+            file if file.ends_with(".toml") => format!("scenario run {file}"),
+            story => format!("sim story {story}"),
+        };
+        format!("cargo xtask {command} --seed {}", self.seed)
     }
 }

@@ -3,7 +3,6 @@
 //! Each try is a whole run. Several are made at once; the first that still fails, in their order, is kept, so threads change nothing.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use crate::knobs::Knobs;
 use crate::plan::{Deed, Plan, Step};
@@ -26,7 +25,6 @@ pub struct Shrunk {
     pub before: usize,
     pub after: usize,
     pub runs: u64,
-    pub took: Duration,
 }
 
 struct Shrinker<'a> {
@@ -36,26 +34,26 @@ struct Shrinker<'a> {
     best: Plan,
     outcome: Outcome,
     threads: usize,
-    until: Instant,
+    /// Whether it has taken long enough.
+    late: &'a dyn Fn() -> bool,
     runs: u64,
     /// How many other seeds each try has, too.
     luck: u64,
 }
 
-/// Makes a plan smaller that fails, within some time. `None`: it doesn't fail.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "bounds how long is spent on making a plan smaller; decides nothing in a run"
-)]
-pub fn shrink(name: &str, mut plan: Plan, threads: usize, time: Duration) -> Option<Shrunk> {
-    let began = Instant::now();
+/// Makes a plan smaller that fails, until it is late. `None`: it doesn't fail.
+pub fn shrink(
+    name: &str,
+    mut plan: Plan,
+    threads: usize,
+    late: &dyn Fn() -> bool,
+) -> Option<Shrunk> {
     let before = plan.size();
     by_time(&mut plan.steps);
     let outcome = run_plan(name, plan.clone(), Trace::new(false), None);
     let number = outcome.failure.as_ref()?.number().to_owned();
-    let until = began + time;
     let mut shrinker =
-        Shrinker { name, number, best: plan, outcome, threads, until, runs: 1, luck: 0 };
+        Shrinker { name, number, best: plan, outcome, threads, late, runs: 1, luck: 0 };
     shrinker.forget_the_future();
     loop {
         let size = |it: &Shrinker| (it.best.size(), world_size(&it.best.knobs));
@@ -75,19 +73,22 @@ pub fn shrink(name: &str, mut plan: Plan, threads: usize, time: Duration) -> Opt
     }
     let Shrinker { best: plan, outcome, runs, .. } = shrinker;
     let after = plan.size();
-    Some(Shrunk { plan, outcome, before, after, runs, took: began.elapsed() })
+    Some(Shrunk { plan, outcome, before, after, runs })
 }
 
 impl Shrunk {
     /// What broke, and the line that shows it again once the plan is in this file.
-    pub fn letter(&self, file: &Path) -> Result<String, String> {
+    ///
+    /// # Errors
+    /// Nothing broke, or the plan can't be written.
+    pub fn letter(&self, file: &Path, seconds: f64) -> Result<String, String> {
         let Some(failure) = &self.outcome.failure else { return Err("nothing broke".to_owned()) };
         Ok(format!(
             "shrunk  {} steps of {} in {} runs, {:.1} s: {} at event {}\n{}replay  cargo xtask scenario run {} --log",
             self.after,
             self.before,
             self.runs,
-            self.took.as_secs_f64(),
+            seconds,
             failure.violation.label,
             failure.event,
             scenario::write(&self.plan, &self.about())?,
@@ -136,12 +137,8 @@ fn world_size(knobs: &Knobs) -> u64 {
 }
 
 impl Shrinker<'_> {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "bounds how long is spent on making a plan smaller; decides nothing in a run"
-    )]
     fn is_late(&self) -> bool {
-        Instant::now() >= self.until
+        (self.late)()
     }
 
     /// Tries plans; keeps the first that breaks the same, and says which.

@@ -21,7 +21,7 @@ use crate::world::World;
 pub enum What {
     Swarm,
     Story(String, Story),
-    /// A plan with its name; each seed is another chance of it.
+    /// A plan with its file; each seed is another chance of it.
     Plan(String, Arc<Plan>),
 }
 
