@@ -26,7 +26,7 @@ const BACKOFF_MS_MAX: u64 = 1_000;
 const REGRESSIONS_MAX: u32 = 3;
 
 /// What is known of a gate.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub(crate) enum Observed {
     /// It was not heard of since this coordinator speaks to it.
     Never {
@@ -55,7 +55,7 @@ pub(crate) enum Observed {
     },
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Contact {
     url: String,
     directive: Arc<Directive>,
@@ -68,7 +68,7 @@ struct Contact {
     regressions: u32,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Poll {
     id: u64,
     sent: Time,
@@ -84,7 +84,7 @@ pub(crate) enum Heard {
     HigherTerm,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Contacts {
     gates: BTreeMap<ShardId, Contact>,
     /// When each gate is to be looked at again.

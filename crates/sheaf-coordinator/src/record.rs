@@ -18,7 +18,7 @@ use crate::event::Ask;
 pub const RECORD_FORMAT: u32 = 1;
 
 /// All that a coordinator has decided.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CoordinatorRecord {
     /// Version of this record's form.
@@ -51,7 +51,7 @@ pub struct CoordinatorRecord {
 }
 
 /// Tells one version of the record from every other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Stamp {
     pub term: Term,
     pub author: u64,
@@ -59,7 +59,7 @@ pub struct Stamp {
 }
 
 /// The running transition.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Transition {
     pub id: TransitionId,
@@ -94,7 +94,7 @@ pub struct Transition {
 }
 
 /// How far a transition is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "phase", rename_all = "snake_case")]
 pub enum Phase {
     Prepare,
@@ -111,7 +111,7 @@ pub enum Phase {
 }
 
 /// What a transition shall achieve.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Hash, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Request {
     Grow { shards: Vec<ShardEntry> },
@@ -121,7 +121,7 @@ pub enum Request {
 }
 
 /// Who wanted a transition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Origin {
     Operator,
@@ -129,7 +129,7 @@ pub enum Origin {
 }
 
 /// How a transition runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Options {
     pub copy: CopyOptions,
@@ -139,7 +139,7 @@ pub struct Options {
 }
 
 /// When a converged copy may be fenced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Promotion {
     Automatic,
@@ -149,7 +149,7 @@ pub enum Promotion {
 }
 
 /// A transition that waits for its turn.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Queued {
     pub id: TransitionId,
@@ -160,7 +160,7 @@ pub struct Queued {
 }
 
 /// A shard that is not in the map (any more), until its node confirms that it knows.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Retiring {
     pub shard: ShardEntry,
@@ -174,7 +174,7 @@ pub struct Retiring {
 }
 
 /// What autoscale remembers.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AutoscaleMemory {
     /// Nodes that it may grow into, the next one first.
@@ -187,14 +187,14 @@ pub struct AutoscaleMemory {
 }
 
 /// How fast a transition copied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CopyRate {
     pub points_per_s: u64,
     pub bytes_per_s: u64,
 }
 
 /// One try at fencing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FenceTry {
     pub attempt: Attempt,
     pub began: Time,
@@ -203,7 +203,7 @@ pub struct FenceTry {
 }
 
 /// The proof of one pair: both sides' digests under the fence.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct MoveReport {
     pub donor: ShardId,
     pub recipient: ShardId,
@@ -216,14 +216,14 @@ pub struct MoveReport {
 }
 
 /// A recipient said that it durably serves the committed map, with its identity intact.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Confirmation {
     pub shard: ShardId,
     pub at: Time,
 }
 
 /// What remains of an ended transition: its proof.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Hash, Serialize, Deserialize)]
 pub struct TransitionReport {
     pub id: TransitionId,
     pub request: Request,
@@ -250,7 +250,7 @@ pub struct TransitionReport {
 }
 
 /// How a transition ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     Committed,
@@ -262,7 +262,7 @@ pub enum Outcome {
 }
 
 /// One line of the history.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct HistoryEntry {
     pub at: Time,
     pub kind: HistoryKind,
@@ -271,7 +271,7 @@ pub struct HistoryEntry {
 }
 
 /// What a line of the history is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HistoryKind {
     Leadership,
@@ -282,7 +282,7 @@ pub enum HistoryKind {
 }
 
 /// An idempotency key that was used.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UsedKey {
     pub key: String,

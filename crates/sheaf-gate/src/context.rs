@@ -39,7 +39,7 @@ impl Context<'_> {
 }
 
 /// The engine calls that have not been answered, and who waits for each.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Jobs {
     next: u64,
     open: BTreeMap<JobId, JobOwner>,
@@ -62,7 +62,7 @@ impl Jobs {
 }
 
 /// The decision that an engine call belongs to. One that has ended gets no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum JobOwner {
     Catalogue,
     Stream { transition: TransitionId, recipient: ShardId },

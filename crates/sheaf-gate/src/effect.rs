@@ -29,7 +29,7 @@ pub struct Effects {
 }
 
 /// Make the record durable; if that fails, try again: later records wait.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Persist {
     pub seq: u64,
     pub record: Arc<GateRecord>,
@@ -57,7 +57,7 @@ pub enum WakeReason {
 pub struct JobId(pub u64);
 
 /// What the core asks of the engine for itself.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub enum EngineCall {
     CreateCollection { id: CollectionId, config: Arc<CollectionConfig> },
     DropCollection { id: CollectionId },
@@ -67,7 +67,7 @@ pub enum EngineCall {
 }
 
 /// A page of ids (with hashes), or of whole points.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Scan {
     pub collection: CollectionId,
     pub after: Option<PointId>,
@@ -79,7 +79,7 @@ pub struct Scan {
 }
 
 /// Which points a scan returns.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub enum Select {
     /// Those of one move.
     Moving { moves: Moves, mv: Move },
@@ -88,7 +88,7 @@ pub enum Select {
 }
 
 /// A write of the core: ingest or sweep.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub enum Write {
     Upsert(StoredPoint),
     Delete(PointId),

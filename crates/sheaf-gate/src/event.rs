@@ -47,14 +47,14 @@ pub enum Event {
 }
 
 /// The newest report that the coordinator has seen of this gate.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Seen {
     pub incarnation: Incarnation,
     pub seq: u64,
 }
 
 /// A request as far as the core needs to know it; vectors and payloads stay in the shell.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Request {
     /// The version of the router's map; `None`: the caller knows no map.
     pub version: Option<MapVersion>,
@@ -67,7 +67,7 @@ pub struct Request {
 }
 
 /// What a request touches.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Operation {
     /// Reads these points.
     Read { ids: Vec<PointId> },
@@ -78,7 +78,7 @@ pub enum Operation {
 }
 
 /// What the engine did with a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// Carried out; writes are durable.
     Done,
@@ -89,7 +89,7 @@ pub enum Outcome {
 }
 
 /// What became of a frame that was sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum FrameAnswer {
     Carried(Verdict),
     Refused(FrameRefusal),
@@ -98,7 +98,7 @@ pub enum FrameAnswer {
 }
 
 /// The engine's answer to a call of the core.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub enum EngineReply {
     Page(Page),
     /// In the order of the ids that were asked for.
@@ -116,7 +116,7 @@ pub enum EngineReply {
 }
 
 /// One page of a scan, in the order of ids.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Hash)]
 pub struct Page {
     pub points: Vec<Scanned>,
     /// Looked at everything through this id; `None`: through the end of what was asked for.
@@ -124,7 +124,7 @@ pub struct Page {
 }
 
 /// A point in a page; `point` is there when bodies were asked for.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub struct Scanned {
     pub id: PointId,
     pub hash: PointHash,
@@ -132,7 +132,7 @@ pub struct Scanned {
 }
 
 /// A point's hash before and after a write; `None` where there is no point.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Changed {
     pub old: Option<PointHash>,
     pub new: Option<PointHash>,

@@ -27,7 +27,7 @@ pub use report::GateMetrics;
 const FETCH_RETRY_MS: u64 = 20;
 
 /// The core of one shard.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Gate {
     now: Time,
     ledger: Ledger,
@@ -52,7 +52,7 @@ pub struct Gate {
 }
 
 /// What a transition means for this gate; fixed while it runs, whatever happens to the catalogue.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Part {
     transition: TransitionId,
     moves: Moves,
@@ -61,7 +61,7 @@ struct Part {
 }
 
 /// The map that is being fetched, or is to be.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 struct Fetch {
     under_way: bool,
     retry_at: Time,

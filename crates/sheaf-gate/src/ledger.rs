@@ -12,7 +12,7 @@ use sheaf_types::{MapVersion, ShardId};
 use crate::effect::Persist;
 use crate::record::{GateRecord, OrderRecord};
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Ledger {
     decided: Arc<GateRecord>,
     durable: Arc<GateRecord>,

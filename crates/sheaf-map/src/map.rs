@@ -15,7 +15,7 @@ use sheaf_types::{
 use crate::{Placement, Weight};
 
 /// A shard as the map knows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ShardEntry {
     /// Assigned once, never reused.
@@ -40,7 +40,7 @@ impl ShardEntry {
 }
 
 /// A collection in the catalogue.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Collection {
     /// Assigned once; a name that is dropped and created again gets a new one.
@@ -96,11 +96,11 @@ pub enum MapError {
 }
 
 /// One version of the map, well-formed. Cheap to clone.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Hash, Deserialize)]
 #[serde(try_from = "Record")]
 pub struct Map(Arc<Inner>);
 
-#[derive(Debug)]
+#[derive(Debug, Hash)]
 struct Inner {
     record: Record,
     /// All below is calculated from the record.
@@ -109,7 +109,7 @@ struct Inner {
 }
 
 /// What a map consists of, as it is written down.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Record {
     cluster_id: ClusterId,
