@@ -122,7 +122,7 @@ pub enum Answer {
 }
 
 /// Which points a request may see.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub enum Scope {
     /// Every point in the engine is owned: no filter is needed.
     All,

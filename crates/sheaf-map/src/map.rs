@@ -3,6 +3,7 @@
 //! Decides whether a map is well-formed, and never what should be in it. A map never changes: the next version is a new one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize, Serializer};
@@ -96,11 +97,11 @@ pub enum MapError {
 }
 
 /// One version of the map, well-formed. Cheap to clone.
-#[derive(Clone, Debug, Hash, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "Record")]
 pub struct Map(Arc<Inner>);
 
-#[derive(Debug, Hash)]
+#[derive(Debug)]
 struct Inner {
     record: Record,
     /// All below is calculated from the record.
@@ -129,6 +130,12 @@ impl PartialEq for Map {
 }
 
 impl Eq for Map {}
+
+impl Hash for Map {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.record.hash(state);
+    }
+}
 
 impl Serialize for Map {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
