@@ -136,8 +136,4 @@ impl Control {
         self.polls = waiting;
         due.into_iter().map(|poll| poll.token).collect()
     }
-
-    pub fn has_polls(&self) -> bool {
-        !self.polls.is_empty()
-    }
 }

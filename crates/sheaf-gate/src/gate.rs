@@ -502,9 +502,7 @@ impl Gate {
     }
 
     fn answer_polls(&mut self, fx: &mut Effects) {
-        if !self.control.has_polls() {
-            return;
-        }
+        // Whether or not anybody waits: the number of what is new must not depend on who asks when.
         self.note_progress();
         let mut ctx = Context { now: self.now, effects: fx, jobs: &mut self.jobs };
         let due = self.control.due(self.ledger.durable(), self.progress.seq, &mut ctx);

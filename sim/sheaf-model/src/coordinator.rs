@@ -11,7 +11,7 @@ use sheaf_coordinator::{
 use sheaf_gate::Seen;
 use sheaf_map::Map;
 use sheaf_sim::store::decided;
-use sheaf_types::Time;
+use sheaf_types::{Serial, Time};
 
 use crate::gate::url_of;
 use crate::marks::Mark;
@@ -92,8 +92,12 @@ impl World<'_> {
         self.facts.push(Fact::DirectiveSent { directive: Box::new((*directive).clone()) });
         let Some(to) = self.gate_at(&url) else { return };
         let life = self.state.coordinator.get().life;
-        let call =
-            Call { from: Proc::Coordinator, life, to, what: What::Directive { shard, poll } };
+        let call = Call {
+            from: Proc::Coordinator,
+            life,
+            to,
+            what: What::Directive { shard, poll: Serial(poll) },
+        };
         let seen = Seen { incarnation: seen_incarnation, seq: seen_seq };
         self.call(call, Message::Directive { directive, wait_ms, seen });
     }
@@ -128,7 +132,7 @@ impl World<'_> {
             Reply::Directed(Err(refusal)) => PollAnswer::Refused(refusal),
             _ => PollAnswer::Unreachable { reason: "no answer".to_owned() },
         };
-        self.coordinator_event(Event::Reported { shard, poll, answer });
+        self.coordinator_event(Event::Reported { shard, poll: poll.0, answer });
     }
 
     /// The first call to the store is carried out, and its outcome is heard.

@@ -135,7 +135,7 @@ impl GateNode {
 fn token_of(call: &Call) -> Token {
     match call.what {
         What::Data { operation, part } => Token(u64::from(operation) << 16 | part),
-        What::Directive { poll, .. } => Token(1 << 62 | u64::from(call.life) << 32 | poll),
+        What::Directive { poll, .. } => Token(1 << 62 | u64::from(call.life) << 32 | poll.0),
         What::Frame { transition, stream, seq, tries, to: _ } => {
             let Proc::Gate(from) = call.from else { return Token(0) };
             let stream = stream.incarnation.0 << 8 | stream.number;

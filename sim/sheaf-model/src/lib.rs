@@ -6,6 +6,7 @@
 pub mod coordinator;
 pub mod engine;
 pub mod gate;
+pub mod instant;
 pub mod judge;
 pub mod marks;
 pub mod model;

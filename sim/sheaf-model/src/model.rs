@@ -8,6 +8,7 @@ use stateright::{Model, Property};
 
 use crate::coordinator::{StoreCall, StoreFate};
 use crate::engine::{Fate, OpName};
+use crate::instant;
 use crate::marks::{Mark, Marks};
 use crate::scope::{QUIET_MAX, Scope};
 use crate::state::{Broken, State};
@@ -24,6 +25,11 @@ pub enum Action {
     /// A message arrives, and a copy of it stays on its way.
     Repeat {
         call: Call,
+    },
+    /// A message arrives before an earlier one on the same way.
+    Overtake {
+        call: Call,
+        way: Way,
     },
     Lose {
         call: Call,
@@ -85,6 +91,9 @@ impl Search {
         let step = || {
             let mut world = World::new(&self.scope, &self.cluster, &self.marks, state.clone());
             world.perform(action);
+            while let Some(instant) = instant::next(&world.state, &self.scope.instant) {
+                world.perform(instant);
+            }
             world.end(state)
         };
         match catch_unwind(AssertUnwindSafe(step)) {
@@ -109,12 +118,16 @@ fn label_in(panic: &str) -> String {
 }
 
 impl World<'_> {
-    fn perform(&mut self, action: Action) {
+    pub fn perform(&mut self, action: Action) {
         match action {
             Action::Deliver { call, way } => self.deliver(call, way, false),
             Action::Repeat { call } => {
                 self.state.budget.repeats -= 1;
                 self.deliver(call, Way::There, true);
+            }
+            Action::Overtake { call, way } => {
+                self.state.budget.repeats -= 1;
+                self.deliver(call, way, false);
             }
             Action::Lose { call, way } => {
                 self.state.budget.losses -= 1;
@@ -209,9 +222,11 @@ impl World<'_> {
 }
 
 /// What can happen by itself, when nothing goes wrong.
-pub fn ordinary(state: &State, scope: &Scope, actions: &mut Vec<Action>) {
+pub fn ordinary(state: &State, actions: &mut Vec<Action>) {
     for (call, way) in state.flights.keys() {
-        actions.push(Action::Deliver { call: *call, way: *way });
+        if state.is_next(call, *way) {
+            actions.push(Action::Deliver { call: *call, way: *way });
+        }
     }
     if !state.coordinator.get().calls.is_empty() {
         actions.push(Action::Store(StoreFate::Carried));
@@ -236,7 +251,7 @@ pub fn ordinary(state: &State, scope: &Scope, actions: &mut Vec<Action>) {
         actions.push(Action::RouterLearns);
     }
     for (at, client) in (0u8..).zip(&state.clients.get().clients) {
-        if !client.busy && usize::from(client.next) < scope.clients[usize::from(at)].len() {
+        if !client.busy && usize::from(client.next) < state.router.get().scripts[usize::from(at)] {
             actions.push(Action::Start { client: at });
         }
     }
@@ -249,6 +264,9 @@ fn faults(state: &State, actions: &mut Vec<Action>) {
         let awaited = state.open.contains(call);
         if budget.losses > 0 && awaited {
             actions.push(Action::Lose { call: *call, way: *way });
+        }
+        if budget.repeats > 0 && !state.is_next(call, *way) {
+            actions.push(Action::Overtake { call: *call, way: *way });
         }
         if budget.repeats > 0 && awaited && *way == Way::There {
             if !matches!(call.what, What::Data { .. }) {
@@ -361,7 +379,7 @@ impl Model for Search {
         if state.broken.is_some() {
             return;
         }
-        ordinary(state, &self.scope, actions);
+        ordinary(state, actions);
         if state.is_quiet() {
             if state.is_done() {
                 return; // What still travels may arrive; nothing else is of interest.

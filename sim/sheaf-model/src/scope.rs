@@ -51,6 +51,23 @@ pub struct Budget {
     pub cancels: u8,
 }
 
+/// What takes no time: it happens within the step that brings it about, so nothing comes between.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Instant {
+    /// Directives and reports.
+    pub control: bool,
+    /// Frames and their answers.
+    pub frames: bool,
+    /// The ledgers of gates.
+    pub disks: bool,
+    /// What cores ask of their engines.
+    pub engines: bool,
+    /// The coordinator's store.
+    pub store: bool,
+    /// The way from a gate back to the router.
+    pub answers: bool,
+}
+
 /// One search.
 #[derive(Clone, Debug)]
 pub struct Scope {
@@ -62,6 +79,7 @@ pub struct Scope {
     /// What each client does, one call after the other.
     pub clients: &'static [&'static [Op]],
     pub budget: Budget,
+    pub instant: Instant,
     /// The engine's reads take effect in one step and are answered in another.
     pub split_reads: bool,
     /// What the search has to meet, or it proves little.
@@ -74,6 +92,16 @@ pub const QUIET_MAX: u8 = 60;
 const NONE: Budget =
     Budget { crashes: 0, losses: 0, repeats: 0, unknowns: 0, early: 0, cancels: 0 };
 
+/// Everything takes its time.
+const SLOW: Instant = Instant {
+    control: false,
+    frames: false,
+    disks: false,
+    engines: false,
+    store: false,
+    answers: false,
+};
+
 /// Every search that has a name.
 pub const ALL: &[Scope] = &[
     Scope {
@@ -83,6 +111,7 @@ pub const ALL: &[Scope] = &[
         ids: &[Id::A],
         clients: &[&[Op::Put(Id::A)]],
         budget: NONE,
+        instant: SLOW,
         split_reads: false,
         meets: &[],
     },
@@ -93,6 +122,7 @@ pub const ALL: &[Scope] = &[
         ids: &[Id::A, Id::B],
         clients: &[&[Op::Put(Id::A)]],
         budget: Budget { crashes: 1, ..NONE },
+        instant: SLOW,
         split_reads: false,
         meets: &[],
     },

@@ -148,12 +148,12 @@ fn empty(cluster: &Cluster) -> State {
 fn fill(setup: &Search, mut state: State) -> anyhow::Result<State> {
     state.clients.edit().clients = vec![Client::default(); setup.cluster.ids.len()];
     state.clients.seal();
+    state.router.edit().scripts = vec![0; setup.cluster.ids.len()];
+    state.router.seal();
     for (number, id) in (0u8..).zip(setup.cluster.ids.values()) {
         let stamp = Stamp::from(number) + 1;
         let work = Work::Put(vec![(id.clone(), stamp)]);
         state = step(setup, &state, |world| world.begin(number, number, work));
-        state.router.edit().scripts = vec![0; setup.cluster.ids.len()];
-        state.router.seal();
         state = settle(setup, state)?;
     }
     Ok(state)
@@ -169,7 +169,7 @@ fn step(setup: &Search, state: &State, change: impl FnOnce(&mut World<'_>)) -> S
 fn settle(setup: &Search, mut state: State) -> anyhow::Result<State> {
     for _ in 0..STEPS_MAX {
         let mut actions = Vec::new();
-        ordinary(&state, &setup.scope, &mut actions);
+        ordinary(&state, &mut actions);
         let settled = actions.is_empty() && state.is_done();
         if let Some(broken) = &state.broken {
             bail!("the cluster doesn't come up: {}: {}", broken.label, broken.text);

@@ -14,7 +14,7 @@ use crate::node::Node;
 use crate::register::Register;
 use crate::router::RouterNode;
 use crate::scope::Budget;
-use crate::wire::{Call, Message, Proc, Way};
+use crate::wire::{Call, Message, Proc, Way, What};
 
 /// Where clocks begin.
 const FIRST_MS: u64 = 1_000_000;
@@ -49,6 +49,15 @@ pub struct Clients {
     pub registers: Vec<Register>,
 }
 
+/// Where something of a call is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Place {
+    AtCaller,
+    There,
+    AtGate,
+    Back,
+}
+
 #[derive(Clone, Debug)]
 pub struct State {
     /// Time that passed while all was quiet, for all processes alike.
@@ -76,6 +85,32 @@ impl State {
     /// What a process' clock shows.
     pub fn now(&self, proc: Proc) -> Time {
         Time(FIRST_MS + self.clock_ms + self.ahead_ms[proc.at()])
+    }
+
+    /// Where the polls are, each with its rank among all: their numbers depend on how often gates were asked, their order
+    /// is what counts.
+    fn polls(&self) -> Vec<(u8, Call, Place)> {
+        let questions = self.gates.iter().flat_map(|gate| gate.get().questions.values());
+        let flying = self.flights.keys().map(|(call, way)| match way {
+            Way::There => (*call, Place::There),
+            Way::Back => (*call, Place::Back),
+        });
+        let mut polls: Vec<(Call, Place)> = questions
+            .map(|question| (question.call, Place::AtGate))
+            .chain(flying)
+            .chain(self.open.iter().map(|call| (*call, Place::AtCaller)))
+            .filter(|(call, _)| matches!(call.what, What::Directive { .. }))
+            .collect();
+        polls.sort_unstable();
+        let mut rank = 0;
+        let mut before = None;
+        polls
+            .into_iter()
+            .map(|(call, place)| {
+                rank += u8::from(before.replace(call).is_some_and(|before| before != call));
+                (rank, call, place)
+            })
+            .collect()
     }
 
     pub fn procs(&self) -> impl Iterator<Item = Proc> + use<> {
@@ -107,6 +142,19 @@ impl State {
     /// Whether nobody waits for this message any more: it may arrive at any time, or never.
     pub fn is_straggler(&self, call: &Call, way: Way) -> bool {
         way == Way::There && !self.open.contains(call)
+    }
+
+    /// Whether this message is the first of those that go the same way between the same two processes. Others have to
+    /// overtake it. Clients' requests don't wait for each other, and a straggler holds up nobody.
+    pub fn is_next(&self, call: &Call, way: Way) -> bool {
+        if self.is_straggler(call, way) || matches!(call.what, What::Data { .. }) {
+            return true;
+        }
+        let mut others = self.flights.keys().filter(|(other, other_way)| {
+            (other.from, other.to, *other_way) == (call.from, call.to, way)
+                && !self.is_straggler(other, *other_way)
+        });
+        others.next().is_none_or(|(first, _)| first == call)
     }
 
     pub fn published_version(&self) -> Option<sheaf_types::MapVersion> {
@@ -146,6 +194,7 @@ impl Hash for State {
         self.store.hash(state);
         self.late_write.hash(state);
         self.maps.hash(state);
+        self.polls().hash(state);
         self.open.hash(state);
         self.flights.hash(state);
         self.clients.hash(state);

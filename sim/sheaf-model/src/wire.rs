@@ -9,7 +9,7 @@ use sheaf_gate::Seen;
 use sheaf_protocol::{
     Directive, DirectiveRefusal, Frame, FrameRefusal, GateReport, Refusal, StreamId, Verdict,
 };
-use sheaf_types::{MapVersion, PointId, ShardId, TransitionId};
+use sheaf_types::{MapVersion, PointId, Serial, ShardId, TransitionId};
 
 /// A process. Clients live in the router: the way between them is not modelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,23 +42,12 @@ pub struct Call {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum What {
-    Directive {
-        shard: ShardId,
-        poll: u64,
-    },
+    /// Of the poll's number only the order counts: `State` hashes its rank.
+    Directive { shard: ShardId, poll: Serial },
     /// `tries`: how often this frame was sent before.
-    Frame {
-        to: ShardId,
-        transition: TransitionId,
-        stream: StreamId,
-        seq: u64,
-        tries: u8,
-    },
+    Frame { to: ShardId, transition: TransitionId, stream: StreamId, seq: u64, tries: u8 },
     /// `part`: the number of the operation's call.
-    Data {
-        operation: u8,
-        part: u64,
-    },
+    Data { operation: u8, part: u64 },
 }
 
 /// A message on its way.
