@@ -15,7 +15,11 @@ pub fn next(state: &State, instant: &Instant) -> Option<Action> {
         !state.is_straggler(call, *way)
             && state.is_next(call, *way)
             && match call.what {
-                What::Directive { .. } => instant.control || is_idle(state, call, *way, flight),
+                What::Directive { .. } => {
+                    let chosen =
+                        if *way == Way::There { instant.directives } else { instant.reports };
+                    chosen || is_idle(state, call, *way, flight)
+                }
                 What::Frame { .. } => instant.frames,
                 What::Data { .. } => instant.answers && *way == Way::Back,
             }

@@ -13,7 +13,8 @@ fn main() -> anyhow::Result<ExitCode> {
         let mut scope = scope.clone();
         if let Ok(flags) = std::env::var("INSTANT") {
             scope.instant = sheaf_model::scope::Instant {
-                control: flags.contains('c'),
+                directives: flags.contains('c'),
+                reports: flags.contains('r'),
                 frames: flags.contains('f'),
                 disks: flags.contains('d'),
                 engines: flags.contains('e'),
@@ -21,6 +22,44 @@ fn main() -> anyhow::Result<ExitCode> {
                 answers: flags.contains('a'),
             };
         }
+        if let Ok(b) = std::env::var("BUDGET") {
+            let n: Vec<u8> = b.bytes().map(|c| c - b'0').collect();
+            scope.budget = sheaf_model::scope::Budget {
+                crashes: n[0],
+                losses: n[1],
+                repeats: n[2],
+                unknowns: n[3],
+                early: n[4],
+                cancels: n[5],
+            };
+        }
+        if let Ok(c) = std::env::var("CLIENTS") {
+            use sheaf_model::scope::{Id, Op};
+            scope.clients = match c.as_str() {
+                "" => &[],
+                "pa" => &[&[Op::Put(Id::A)]],
+                "pa,ga" => &[&[Op::Put(Id::A)], &[Op::Get(Id::A)]],
+                "paga" => &[&[Op::Put(Id::A), Op::Get(Id::A)]],
+                "pa,da" => &[&[Op::Put(Id::A)], &[Op::Delete(Id::A)]],
+                "da" => &[&[Op::Delete(Id::A)]],
+                "gather" => &[&[Op::Gather]],
+                "pa,gather" => &[&[Op::Put(Id::A)], &[Op::Gather]],
+                "papb" => &[&[Op::PutBoth(Id::A, Id::B)]],
+                _ => panic!(),
+            };
+        }
+        if let Ok(c) = std::env::var("IDS") {
+            use sheaf_model::scope::Id;
+            scope.ids = match c.as_str() {
+                "a" => &[Id::A],
+                "ab" => &[Id::A, Id::B],
+                _ => &[Id::A, Id::B, Id::C],
+            };
+        }
+        if std::env::var("DRAIN").is_ok() {
+            scope.change = sheaf_model::scope::Change::Drain;
+        }
+        scope.split_reads = std::env::var("SPLIT").is_ok();
         let search = sheaf_model::setup::prepare(&scope)?;
         match std::env::args().nth(2).as_deref() {
             Some("linear") => {

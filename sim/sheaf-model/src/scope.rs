@@ -54,8 +54,10 @@ pub struct Budget {
 /// What takes no time: it happens within the step that brings it about, so nothing comes between.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Instant {
-    /// Directives and reports.
-    pub control: bool,
+    /// A directive's way to its gate.
+    pub directives: bool,
+    /// A report's way to the coordinator.
+    pub reports: bool,
     /// Frames and their answers.
     pub frames: bool,
     /// The ledgers of gates.
@@ -94,7 +96,8 @@ const NONE: Budget =
 
 /// Everything takes its time.
 const SLOW: Instant = Instant {
-    control: false,
+    directives: false,
+    reports: false,
     frames: false,
     disks: false,
     engines: false,
