@@ -4,10 +4,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::ValueEnum;
 
+use crate::clock::now;
 use crate::{metadata, sim, tidy};
 
 /// What must pass, in this order.
@@ -18,6 +19,7 @@ pub enum Step {
     Tidy,
     Build,
     Test,
+    Meta,
     Simulate,
 }
 
@@ -72,6 +74,8 @@ impl Step {
                     false => command.args(["test", "--workspace", "--lib", "--bins", "--tests"]),
                 }
             }
+            // Before all else that is simulated: what can't be replayed proves nothing.
+            Self::Meta => command.args(["xtask", "sim", "meta"]),
             Self::Simulate => command.args(sim::CARGO_ARGS).arg("--").args(sim::SMOKE),
         };
         Ok(Some(command))
@@ -103,14 +107,6 @@ fn timed<T>(work: impl FnOnce() -> anyhow::Result<T>) -> (anyhow::Result<T>, Dur
     let started = now();
     let result = work();
     (result, now() - started)
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a person wants to know how long each step took; nothing depends on it"
-)]
-fn now() -> Instant {
-    Instant::now()
 }
 
 fn seconds(took: Duration) -> String {

@@ -1,10 +1,12 @@
-//! The project's own commands: `cargo xtask ci`, `tidy`, `sim`, `zoo`, `bench`.
+//! The project's own commands: `cargo xtask ci`, `tidy`, `sim`, `zoo`, `nightly`, `bench`.
 //!
 //! Reads the command line and nothing else; each command has its file.
 
 mod bench;
 mod ci;
+mod clock;
 mod metadata;
+mod nightly;
 mod sim;
 mod tidy;
 mod zoo;
@@ -38,6 +40,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// All harnesses for a night, and one summary of what they found
+    Nightly(nightly::Options),
     /// Measure real processes and print tables against goals and rivals: [TOPIC…] [--quick]
     #[command(disable_help_flag = true)]
     Bench {
@@ -45,14 +49,7 @@ enum Command {
         args: Vec<String>,
     },
     /// Plant the known defects of `sim/zoo`, one after another, and have the simulator find each
-    Zoo {
-        /// Only mutants whose names begin so
-        #[arg(long, value_name = "NAME")]
-        only: Vec<String>,
-        /// Seeds after which a mutant counts as not found
-        #[arg(long, value_name = "SEEDS", default_value_t = zoo::SEEDS_MAX)]
-        seeds_max: u64,
-    },
+    Zoo(zoo::Options),
 }
 
 fn main() -> ExitCode {
@@ -60,7 +57,8 @@ fn main() -> ExitCode {
         Command::Ci { from } => ci::run(&root(), from, &command_names()),
         Command::Tidy => tidy::run(&root(), &command_names()),
         Command::Sim { args } => sim::run(&root(), &args),
-        Command::Zoo { only, seeds_max } => zoo::run(&root(), &only, seeds_max),
+        Command::Nightly(options) => nightly::run(&root(), &options),
+        Command::Zoo(options) => zoo::run(&root(), &options),
         Command::Bench { args } => bench::run(&root(), &args),
     };
     match done {

@@ -2,8 +2,14 @@
 //!
 //! Knows nothing of what the simulator does: stories, seeds and flags are its own.
 
-use std::path::Path;
-use std::process::ExitCode;
+mod meta;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::ensure;
+
+use crate::metadata;
 
 /// Builds and starts the simulator; its own arguments follow.
 pub const CARGO_ARGS: [&str; 6] = ["run", "--quiet", "--profile", "sim", "--package", "sheaf-sim"];
@@ -11,9 +17,36 @@ pub const CARGO_ARGS: [&str; 6] = ["run", "--quiet", "--profile", "sim", "--pack
 /// The simulator's part in `ci`. More seeds: `cargo xtask sim swarm --seeds 0..1000000`.
 pub const SMOKE: [&str; 3] = ["swarm", "--seeds", "0..2000"];
 
-/// Passes `args` to the simulator and its exit code back.
+/// Passes `args` to the simulator and its exit code back; `meta` is about several processes, so it is done here, and
+/// `bench` measures what the night runs.
+///
+/// # Errors
+/// The simulator can't be built or started, or two runs of a seed differ.
 pub fn run(root: &Path, args: &[String]) -> anyhow::Result<ExitCode> {
-    let mut command = crate::cargo(root);
-    command.args(CARGO_ARGS).arg("--").args(args);
-    crate::pass_on(command)
+    match args.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        Some(("meta", rest)) => {
+            println!("{}", meta::run(&binary(root, "sim")?, rest)?);
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(("bench" | "--bench", rest)) => {
+            let mut command = Command::new(binary(root, "night")?);
+            command.arg("bench").args(rest);
+            crate::pass_on(command)
+        }
+        _ => {
+            let mut command = crate::cargo(root);
+            command.args(CARGO_ARGS).arg("--").args(args);
+            crate::pass_on(command)
+        }
+    }
+}
+
+/// The simulator, built with this profile.
+pub fn binary(root: &Path, profile: &str) -> anyhow::Result<PathBuf> {
+    let built = crate::cargo(root)
+        .args(["build", "--quiet", "--profile", profile, "--package", "sheaf-sim"])
+        .status()?;
+    ensure!(built.success(), "the simulator doesn't compile");
+    let name = format!("sheaf-sim{}", std::env::consts::EXE_SUFFIX);
+    Ok(metadata::read(root)?.target_directory.join(profile).join(name))
 }

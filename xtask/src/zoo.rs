@@ -2,15 +2,31 @@
 //!
 //! A mutant is killed when a checker that its header names fires. Never touches the sources themselves.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, bail, ensure};
+use clap::Args;
 
 /// Seeds after which a mutant counts as not found. Source: the zoo's rule, docs/SIMULATION.md.
-pub const SEEDS_MAX: u64 = 50_000;
+const SEEDS_MAX: u64 = 50_000;
 /// Seeds over which a harmless change must stay green.
 const HARMLESS_SEEDS: u64 = 2_000;
+
+/// Which mutants, and how long.
+#[derive(Args)]
+pub struct Options {
+    /// Only mutants whose names begin so
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+    /// Seeds after which a mutant counts as not found
+    #[arg(long, value_name = "SEEDS", default_value_t = SEEDS_MAX)]
+    seeds_max: u64,
+    /// The counts, in a file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
 
 /// One file of the zoo.
 struct Mutant {
@@ -34,21 +50,21 @@ struct Fate {
 ///
 /// # Errors
 /// A patch has no header or no longer applies, or a mutant doesn't compile.
-pub fn run(root: &Path, only: &[String], seeds_max: u64) -> anyhow::Result<ExitCode> {
+pub fn run(root: &Path, options: &Options) -> anyhow::Result<ExitCode> {
     let zoo = root.join("target/zoo");
     let tree = zoo.join("tree");
     copy_sources(root, &tree)?;
     let mut fates = Vec::new();
-    for mutant in mutants(root, only)? {
+    for mutant in mutants(root, &options.only)? {
         apply(&tree, &mutant, &[])?;
-        let fate = hunt(root, &zoo, &mutant, seeds_max);
+        let fate = hunt(root, &zoo, &mutant, options.seeds_max);
         apply(&tree, &mutant, &["--reverse"])?;
         let fate = fate?;
         println!("{}", line(&fate));
         fates.push(fate);
     }
     ensure!(!fates.is_empty(), "no mutant has such a name");
-    Ok(summary(&fates))
+    summary(&fates, options.json.as_deref())
 }
 
 fn line(fate: &Fate) -> String {
@@ -57,7 +73,7 @@ fn line(fate: &Fate) -> String {
     format!("{verdict} {name:<46} {seeds:>6} seeds {seconds:>6.1} s  {told}")
 }
 
-fn summary(fates: &[Fate]) -> ExitCode {
+fn summary(fates: &[Fate], json: Option<&Path>) -> anyhow::Result<ExitCode> {
     let mut seeds: Vec<u64> =
         fates.iter().filter(|fate| fate.seeds > 0).map(|fate| fate.seeds).collect();
     seeds.sort_unstable();
@@ -68,7 +84,17 @@ fn summary(fates: &[Fate]) -> ExitCode {
         "zoo: {} mutants, {failed} not as expected; median {median} seeds, most {most}",
         fates.len()
     );
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if let Some(file) = json {
+        let findings: Vec<String> =
+            fates.iter().filter(|fate| !fate.as_expected).map(line).collect();
+        let mut figures =
+            BTreeMap::from([("mutants", fates.len() as u64), ("median_seeds", median)]);
+        figures.extend([("most_seeds", most), ("not_as_expected", failed as u64)]);
+        let told = serde_json::json!({ "figures": figures, "findings": findings });
+        std::fs::write(file, told.to_string())
+            .with_context(|| format!("can't write {}", file.display()))?;
+    }
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn mutants(root: &Path, only: &[String]) -> anyhow::Result<Vec<Mutant>> {

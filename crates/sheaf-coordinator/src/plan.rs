@@ -1,6 +1,6 @@
 //! What a transition would move: a calculation on the map and on what gates reported of their load.
 //!
-//! Changes nothing and promises nothing: points are counted by a sample of ids, loads are sampled by the gates.
+//! Changes nothing and promises nothing: a share of points is an average over all ids, loads are sampled by the gates.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,20 +8,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sheaf_map::{Map, Move, Moves, ShardEntry, Weight};
 use sheaf_protocol::Load;
-use sheaf_types::{MapVersion, PlacementKey, ShardId, StoreId, TransitionId};
+use sheaf_types::{MapVersion, ShardId, StoreId, TransitionId};
 
 use crate::event::NewShard;
 use crate::moves::PAIRS_MAX;
 use crate::record::{CopyRate, Request};
 use crate::refusal::AskRefusal;
 use crate::url;
-
-/// Ids in a sample, at most: a share of one in a hundred is known to within 4 %.
-const SAMPLES_MAX: u64 = 65_536;
-/// Ids in a sample, at least, however many shards there are.
-const SAMPLES_MIN: u64 = 4_096;
-/// Scores that a sample may cost to calculate, about a nanosecond each.
-const SAMPLE_SCORES_MAX: u64 = 20_000_000;
 
 /// How fast copying is expected to be as long as nothing was measured: the bar of the design for one pair.
 pub const COPY_RATE_DEFAULT: CopyRate =
@@ -149,37 +142,17 @@ pub(crate) fn eta_seconds(rate: CopyRate, points: u64, bytes: u64) -> u64 {
     by_points.max(bytes.div_ceil(rate.bytes_per_s.max(1)))
 }
 
-/// What each pair would move, from the share of a sample of ids and the donors' loads.
+/// What each pair would move, by the donors' loads.
 pub(crate) fn estimate(moves: &Moves, load: impl Fn(ShardId) -> Load) -> Vec<PairPlan> {
-    if moves.pairs().is_empty() {
-        return Vec::new();
-    }
-    let shards = (moves.current().len() + moves.next().len()).max(1) as u64;
-    let samples = (SAMPLE_SCORES_MAX / shards).clamp(SAMPLES_MIN, SAMPLES_MAX);
-    let mut owned: BTreeMap<ShardId, u64> = BTreeMap::new();
-    let mut moved: BTreeMap<Move, u64> = BTreeMap::new();
-    for n in 0..samples {
-        let key = PlacementKey::of(&format!("sample-{n}"));
-        if let Some(owner) = moves.current().owner(key) {
-            *owned.entry(owner).or_default() += 1;
-        }
-        if let Some(pair) = moves.of(key) {
-            *moved.entry(pair).or_default() += 1;
-        }
-    }
-    let plan = |pair: &Move| {
+    let plan = |(pair, share): (&Move, f64)| {
         let load = load(pair.donor);
-        let (part, whole) = (moved.get(pair).copied(), owned.get(&pair.donor).copied());
-        let share = |n: u64| {
-            let scaled = u128::from(n) * u128::from(part.unwrap_or(0));
-            u64::try_from(scaled / u128::from(whole.unwrap_or(1).max(1))).unwrap_or(u64::MAX)
-        };
+        let part = |whole: u64| (whole as f64 * share).round() as u64;
         PairPlan {
             donor: pair.donor,
             recipient: pair.recipient,
-            points: share(load.points),
-            bytes: share(load.bytes),
+            points: part(load.points),
+            bytes: part(load.bytes),
         }
     };
-    moves.pairs().iter().map(plan).collect()
+    moves.pairs().iter().zip(moves.shares()).map(plan).collect()
 }

@@ -40,8 +40,7 @@ pub struct Gate {
     recipient: Option<Recipient>,
     /// The gate's part in the transition that it follows.
     part: Option<Part>,
-    /// The moves whose outgoing ids are held.
-    fence: Option<Moves>,
+    fence: Option<Fence>,
     /// The transition for which this incarnation found the gate clean.
     swept_for: Option<TransitionId>,
     fetch: Fetch,
@@ -58,6 +57,13 @@ struct Part {
     moves: Moves,
     donates: bool,
     receives: bool,
+}
+
+/// The moves whose outgoing ids are held, until the end of it is durable; the next transition may have begun by then.
+#[derive(Debug)]
+struct Fence {
+    transition: TransitionId,
+    moves: Moves,
 }
 
 /// The map that is being fetched, or is to be.
@@ -121,6 +127,11 @@ impl Gate {
         }
         self.settle(fx);
         self.assert_invariants();
+        debug_assert!(
+            effects.wake.is_none_or(|(at, _)| at > now),
+            "I15 never-spins: {:?} is wanted at {now}",
+            effects.wake
+        );
         effects
     }
 
@@ -186,7 +197,8 @@ impl Gate {
             return;
         };
         if let Operation::Write { ids } = &request.operation {
-            donor.admitted(request.collection, ids, self.fence.is_some());
+            let fenced = self.fence.as_ref().is_some_and(|fence| fence.is_of(donor));
+            donor.admitted(request.collection, ids, fenced);
         }
     }
 
@@ -384,9 +396,10 @@ impl Gate {
         }
         self.take_parts();
         if self.fence.is_some() && !self.ledger.is_fenced() {
-            self.fence = None;
             self.judge_again = true;
-            if let Some(donor) = &mut self.donor {
+            if let (Some(fence), Some(donor)) = (self.fence.take(), &mut self.donor)
+                && fence.is_of(donor)
+            {
                 donor.fence_ends();
             }
         }
@@ -422,8 +435,10 @@ impl Gate {
             let moves = part.moves.clone();
             self.recipient = Some(Recipient::new(me, part.transition, moves, swept_now));
         }
-        if order.order.stage == Stage::Fence && self.fence.is_none() {
-            self.fence = Some(part.moves.clone());
+        let transition = part.transition;
+        let raised = self.fence.as_ref().is_some_and(|fence| fence.transition == transition);
+        if order.order.stage == Stage::Fence && !raised {
+            self.fence = Some(Fence { transition, moves: part.moves.clone() });
             if let Some(donor) = &mut self.donor {
                 donor.fence_begins(&self.requests);
             }
@@ -532,12 +547,19 @@ impl Gate {
     }
 }
 
+impl Fence {
+    fn is_of(&self, donor: &Donor) -> bool {
+        self.transition == donor.transition()
+    }
+}
+
 fn surroundings<'a>(
     ledger: &'a Ledger,
-    fence: Option<&'a Moves>,
+    fence: Option<&'a Fence>,
     part: Option<&Part>,
 ) -> Surroundings<'a> {
     let clean = ledger.decided().clean && ledger.durable().clean;
+    let fence = fence.map(|fence| &fence.moves);
     Surroundings { ledger, fence, engine_is_clean: clean && part.is_none_or(|part| !part.receives) }
 }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use sheaf_gate::{Answer, Operation, Scope};
 use sheaf_map::Map;
-use sheaf_protocol::{CopyState, DirectiveRefusal, Refusal, Stage};
-use sheaf_types::{Attempt, PointId, ShardId};
+use sheaf_protocol::{CopyState, DirectiveRefusal, Order, Refusal, Stage};
+use sheaf_types::{Attempt, PointId, ShardId, TransitionId};
 use world::{World, map_of, order};
 
 const IDS: [&str; 12] = ["", "a", "a/b", "a?b", "b", "c", "d", "doc#3", "e", "zz", "ünïcode", "🦀"];
@@ -134,6 +134,26 @@ fn a_held_request_is_refused_at_its_deadline_and_nothing_is_applied() {
     world.pass(1_100);
     assert_eq!(world.refusal(1, held), Some(Refusal::Fenced { version: current.version() }));
     assert_eq!(world.value_at(1, id), before);
+}
+
+/// Found by the swarm, seed 2078200005644: a gate that had been frozen met all of this at once.
+#[test]
+fn a_fence_that_is_still_on_its_way_to_the_disk_is_not_taken_for_one_of_the_next_transition() {
+    let (mut world, current, next) = grow();
+    copy(&mut world, &current, &next);
+    let later = map_of(2, 1, &[1, 3, 4, 5]);
+    let second = Order { transition: TransitionId(2), ..order(Stage::Prepare, 0, &later) };
+    world.direct_later(&[1], &current, Some(order(Stage::Fence, 1, &next)));
+    world.direct_later(&[1], &current, None);
+    world.direct_later(&[1], &current, Some(second));
+    (0..3).for_each(|_| assert!(world.step()));
+    let leaves = |id: &&str| later.owner(PointId::from(*id).placement_key()) != Some(ShardId(1));
+    let id = staying(&next).into_iter().find(leaves).unwrap();
+    let written = world.write_at_once(1, id, Some(7));
+    assert!(world.delivered(1, written));
+    world.run();
+    let written = world.write(1, moving(&next)[0], Some(8));
+    assert!(world.delivered(1, written));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use memchr::{memchr2, memchr3};
+use memchr::{memchr, memchr2, memchr3};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -17,6 +17,25 @@ pub struct RawPoint<'a> {
     pub id: Cow<'a, str>,
     /// Where the point's object is in the body.
     pub range: Range<usize>,
+    /// What is between the brackets of its `vector`, if that is a flat list.
+    pub vector: Option<&'a [u8]>,
+}
+
+impl RawPoint<'_> {
+    /// How many numbers its vector has, if that is a list of numbers at all.
+    pub fn dim(&self) -> Option<usize> {
+        let vector = self.vector?;
+        let is_empty = vector.iter().all(u8::is_ascii_whitespace);
+        let commas = vector.iter().filter(|&&byte| byte == b',').count();
+        Some(if is_empty { 0 } else { commas + 1 })
+    }
+
+    /// Whether its vector is written with no other digit than 0.
+    pub fn is_zero(&self) -> bool {
+        let blank = |byte: &u8| matches!(byte, b'0' | b'.' | b',' | b'-' | b'e' | b'E' | b'+');
+        let blank = |byte: &u8| blank(byte) || byte.is_ascii_whitespace();
+        self.vector.is_some_and(|vector| vector.iter().all(blank))
+    }
 }
 
 /// Why a body's points can't be told apart. Nothing was applied.
@@ -73,6 +92,8 @@ fn split_any(body: &[u8]) -> Result<Vec<RawPoint<'_>>, serde_json::Error> {
     struct Point<'a> {
         #[serde(borrow)]
         id: Text<'a>,
+        #[serde(borrow, default)]
+        vector: Option<&'a RawValue>,
     }
     #[derive(Deserialize)]
     struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
@@ -83,9 +104,17 @@ fn split_any(body: &[u8]) -> Result<Vec<RawPoint<'_>>, serde_json::Error> {
         let text = raw.get();
         let from = text.as_ptr() as usize - start;
         let point: Point = serde_json::from_str(text)?;
-        points.push(RawPoint { id: point.id.0, range: from..from + text.len() });
+        let vector = point.vector.and_then(|raw| flat(raw.get().as_bytes()));
+        points.push(RawPoint { id: point.id.0, range: from..from + text.len(), vector });
     }
     Ok(points)
+}
+
+/// What is between the brackets of the list of numbers that `text` begins with.
+fn flat(text: &[u8]) -> Option<&[u8]> {
+    let list = text.strip_prefix(b"[")?;
+    let list = &list[..memchr(b']', list)?];
+    memchr3(b'[', b'{', b'"', list).is_none().then_some(list)
 }
 
 /// The points of a body that looks as nearly all do; `None`: it looks otherwise, ask serde_json.
@@ -171,12 +200,13 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The next object, which must have exactly one key `id`, written plainly, with a string.
+    /// The next object, which must have exactly one key `id`, written plainly, with a string; and one `vector` at most.
     fn point(&mut self) -> Option<RawPoint<'a>> {
         self.pass(b'{')?;
         let start = self.at - 1;
         let mut depth = 1;
         let mut id = None;
+        let mut vector = None;
         while depth > 0 {
             self.at += memchr3(b'"', b'{', b'}', self.rest())? + 1;
             match self.body[self.at - 1] {
@@ -195,11 +225,24 @@ impl<'a> Cursor<'a> {
                         if id.replace(self.id()?).is_some() {
                             return None;
                         }
+                    } else if text == b"vector" {
+                        self.at += 1;
+                        if vector.replace(self.vector()).is_some() {
+                            return None;
+                        }
                     }
                 }
             }
         }
-        Some(RawPoint { id: id?, range: start..self.at })
+        Some(RawPoint { id: id?, range: start..self.at, vector: vector.flatten() })
+    }
+
+    /// Passes the next value if it is a flat list.
+    fn vector(&mut self) -> Option<&'a [u8]> {
+        self.space();
+        let list = flat(self.rest())?;
+        self.at += list.len() + 2;
+        Some(list)
     }
 
     fn id(&mut self) -> Option<Cow<'a, str>> {
@@ -240,6 +283,19 @@ mod tests {
         assert_eq!(&body[points[1].range.clone()], "{\"vector\":[],\"id\":\"\"}");
         assert!(is_plain("{\"points\":[]}"));
         assert_eq!(ids("{\"points\":[]}").unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_numbers_of_a_vector_are_counted_but_not_read() {
+        let body = r#"{"points":[{"id":"a","vector":[1,-2.5e-3]},{"id":"b","vector": [ ]},{"vector":[0, -0.0e+0,0],"id":"c"},
+            {"id":"d","vector":[[1,2]]},{"id":"e"},{"id":"f","vector":null,"payload":{"vector":[1]}},{"id":"g","vector":["]"]}]}"#;
+        assert!(is_plain(body));
+        let points = split(body.as_bytes(), 9).unwrap();
+        let dims: Vec<_> = points.iter().map(RawPoint::dim).collect();
+        assert_eq!(dims, [Some(2), Some(0), Some(3), None, None, None, None]);
+        let zero: Vec<_> = points.iter().map(RawPoint::is_zero).collect();
+        assert_eq!(zero, [false, true, true, false, false, false, false]);
+        assert!(!is_plain(r#"{"points":[{"id":"a","vector":[1],"vector":[2]}]}"#));
     }
 
     #[test]
@@ -322,7 +378,10 @@ mod tests {
     }
 
     fn upsert() -> impl Strategy<Value = Value> {
-        let point = (prop::option::weighted(0.95, text()), value(), value(), text(), value());
+        let numbers =
+            prop::collection::vec(any::<f32>().prop_filter("JSON", |n| n.is_finite()), 0..4);
+        let vector = prop_oneof![value(), numbers.prop_map(Value::from)];
+        let point = (prop::option::weighted(0.95, text()), vector, value(), text(), value());
         let point = point.prop_map(|(id, vector, payload, key, more)| {
             let mut point = json!({ "vector": vector, "payload": payload, key: more });
             if let Some(id) = id {

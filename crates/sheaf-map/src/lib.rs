@@ -6,6 +6,7 @@
 pub mod hrw;
 mod log2;
 pub mod map;
+mod shares;
 pub mod transition;
 pub mod weight;
 

@@ -20,26 +20,30 @@ impl World {
     pub fn look_around(&mut self) {
         let state = self.end_state();
         let over_us = self.now_us - self.healed_us;
+        let quiet = state.unfinished.is_empty()
+            && state.unclean.is_empty()
+            && state.stale_routers.is_empty()
+            && !self.operator.is_waiting();
         match self.stage {
-            Stage::Liveness => {
-                let quiet = state.unfinished.is_empty()
-                    && state.unclean.is_empty()
-                    && state.stale_routers.is_empty()
-                    && !self.operator.is_waiting();
-                if quiet {
-                    self.stage = Stage::Audit;
-                    self.script_audit();
-                } else if over_us > QUIET_S_MAX * 1_000_000 {
-                    self.fact(Fact::Ended { state: Box::new(state) });
-                    self.broken("P6 converges", "the operator's ask has no answer");
-                    return;
-                }
+            Stage::Liveness if quiet => {
+                self.stage = Stage::Audit;
+                self.script_audit();
             }
-            Stage::Audit if self.clients.all_idle() => {
+            Stage::Liveness if over_us > QUIET_S_MAX * 1_000_000 => {
+                self.fact(Fact::Ended { state: Box::new(state) });
+                self.broken("P6 converges", "the operator's ask has no answer");
+                return;
+            }
+            Stage::Audit if self.clients.all_idle() && quiet => {
                 self.tell_holdings();
                 self.fact(Fact::Ended { state: Box::new(state) });
                 self.stage = Stage::Over;
                 return;
+            }
+            // An ask that was on its way since before the calm has begun something: that has to end, too.
+            Stage::Audit if self.clients.all_idle() => {
+                self.stage = Stage::Liveness;
+                self.queue.plan(self.now_us, Happening::Operate);
             }
             Stage::Audit if over_us > (QUIET_S_MAX + AUDIT_S_MAX) * 1_000_000 => {
                 let state = EndState { hanging: self.clients.open(), ..state };

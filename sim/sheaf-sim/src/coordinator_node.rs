@@ -10,7 +10,7 @@ use sheaf_coordinator::{
 };
 use sheaf_gate::Seen;
 use sheaf_map::Map;
-use sheaf_types::MapVersion;
+use sheaf_types::{MapVersion, Term};
 
 use crate::machine::Proc;
 use crate::store::phase_of;
@@ -46,6 +46,13 @@ pub struct CoordinatorNode {
     store_calls: VecDeque<StoreCall>,
     store_answer: Option<StoreAnswer>,
     store_busy: bool,
+}
+
+impl CoordinatorNode {
+    /// Whether it has this term, or is about to begin a later one.
+    pub fn is_of_term(&self, term: Term) -> bool {
+        self.core.as_ref().is_some_and(|core| core.record().term >= term)
+    }
 }
 
 impl World {
@@ -85,6 +92,7 @@ impl World {
         let now = self.clock(Proc::Coordinator(n));
         let Some(core) = &mut self.coordinators[n as usize].core else { return };
         let effects = core.handle(now, event);
+        self.stats.core_events += 1;
         self.coordinator_effects(n, effects);
     }
 

@@ -230,8 +230,12 @@ impl World {
                 self.start(*proc, 0);
             }
         }
-        if !(0..self.drawn.coordinators).any(|n| self.life(Proc::Coordinator(n)).is_some()) {
-            self.start(Proc::Coordinator(0), 0);
+        // An election would give the lead to another one where all that run are deposed.
+        let term = self.store.record().term;
+        if !self.coordinators.iter().any(|node| node.is_of_term(term)) {
+            let mut coordinators = (0..self.drawn.coordinators).map(Proc::Coordinator);
+            let idle = coordinators.find(|proc| self.life(*proc).is_none());
+            self.start(idle.unwrap_or(Proc::Coordinator(0)), 0);
         }
         self.fact(sheaf_checkers::Fact::Healed);
         self.queue.plan(self.now_us + 10_000, Happening::Operate);

@@ -149,6 +149,7 @@ impl World {
         let now = self.clock(Proc::Gate(gate));
         let Some(core) = &mut self.gates[gate as usize].core else { return };
         let effects = core.handle(now, event);
+        self.stats.core_events += 1;
         self.gate_effects(gate, effects);
     }
 

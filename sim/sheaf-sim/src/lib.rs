@@ -3,6 +3,7 @@
 //! No async, no threads within a run, no clock: two runs of a seed are the same to the last event.
 
 pub mod audit;
+pub mod bench;
 pub mod brief;
 pub mod clients;
 pub mod coordinator_node;

@@ -111,6 +111,7 @@ impl World {
         let now = self.clock(Proc::Router(n));
         let Some(running) = self.routers[n as usize].running.get_mut(&number) else { return };
         let effects = running.operation.handle(now, event);
+        self.stats.core_events += 1;
         self.operation_effects(n, number, effects);
     }
 

@@ -2,11 +2,15 @@
 
 use std::ops::AddAssign;
 
+use serde::{Deserialize, Serialize};
+
 /// Counts of one run; they add up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stats {
     pub seeds: u64,
     pub events: u64,
+    /// Events that were given to a core: gates, coordinators, operations of routers.
+    pub core_events: u64,
     pub simulated_us: u64,
     pub transitions_started: u64,
     pub committed: u64,
@@ -25,6 +29,7 @@ impl AddAssign for Stats {
     fn add_assign(&mut self, other: Self) {
         self.seeds += other.seeds;
         self.events += other.events;
+        self.core_events += other.core_events;
         self.simulated_us += other.simulated_us;
         self.transitions_started += other.transitions_started;
         self.committed += other.committed;

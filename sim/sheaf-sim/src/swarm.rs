@@ -79,14 +79,15 @@ impl Wanted {
     }
 }
 
-/// Runs many seeds on some threads. Stops after `failures_max` failures that count; returns them in the order of seeds.
+/// Runs many seeds on some threads. Stops after `failures_max` failures that count, or when `each` says false of an
+/// outcome; returns failures in the order of seeds.
 pub fn run_all(
     what: &What,
     seeds: std::ops::Range<u64>,
     threads: usize,
     failures_max: usize,
     wanted: &Wanted,
-    each: &(dyn Fn(&Outcome) + Sync),
+    each: &(dyn Fn(&Outcome) -> bool + Sync),
 ) -> (Stats, Vec<Outcome>) {
     let next = AtomicU64::new(seeds.start);
     let stop = AtomicBool::new(false);
@@ -100,7 +101,9 @@ pub fn run_all(
                         return;
                     }
                     let outcome = run(what, seed, false, None);
-                    each(&outcome);
+                    if !each(&outcome) {
+                        stop.store(true, Ordering::Relaxed);
+                    }
                     let Ok(mut total) = total.lock() else { return };
                     total.0 += outcome.stats;
                     if wanted.counts(&outcome) {

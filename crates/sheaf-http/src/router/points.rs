@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
@@ -11,16 +12,17 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde::{Deserialize, Serialize};
+use sheaf_map::Map;
 use sheaf_router::{CallId, Op, Verdict};
 use sheaf_types::limits::BULK_POINTS_MAX;
-use sheaf_types::{MapVersion, PlacementKey};
+use sheaf_types::{MapVersion, Metric, PlacementKey};
 
 use super::outcome::{self, Purpose};
 use super::shard::{Ask, Reply};
 use super::target::Segment;
-use super::{Api, Asked, intake};
+use super::{Api, Asked, LOOK_PATIENCE, intake};
 use crate::problem::Problem;
-use crate::splitter::{self, SplitError};
+use crate::splitter::{self, RawPoint, SplitError};
 use crate::wire::MAP_VERSION;
 use crate::wire::collection::{Deleted, Upserted};
 use crate::wire::point::check_id;
@@ -75,6 +77,7 @@ impl Api {
             check_id(&point.id)?;
         }
         let map = self.map_for(asked, &name.text).await?;
+        let map = self.map_that_fits(asked, &name.text, map, &points).await?;
         let path = format!("/v1/collections/{}/{call_name}", name.raw);
         let ask = Ask { method: Method::POST, path, reads: false, stream: false };
         let op = Op::Write { keys: points.iter().map(|p| PlacementKey::of(&p.id)).collect() };
@@ -97,6 +100,27 @@ impl Api {
                 let purpose = Purpose::Write { points: points.len() };
                 Ok(outcome::answer(purpose, &incomplete, &mut ended.replies))
             }
+        }
+    }
+
+    /// A map by which every point of a batch fits its collection. One shard takes all of its share or nothing; of several,
+    /// each would decide alone, so what is surely wrong is refused before any of them is asked.
+    async fn map_that_fits(
+        &self,
+        asked: &Asked<'_>,
+        name: &str,
+        map: Arc<Map>,
+        points: &[RawPoint<'_>],
+    ) -> Result<Arc<Map>, Problem> {
+        if points.len() < 2 || map.shards().len() < 2 || misfit(&map, name, points).is_none() {
+            return Ok(map);
+        }
+        // It may have been dropped and created anew with another dimension.
+        let patience = LOOK_PATIENCE.min(self.clock().until(asked.deadline) / 2);
+        let Some(newest) = self.host.look_for_newer_map(patience).await else { return Ok(map) };
+        match misfit(&newest, name, points) {
+            None => Ok(newest),
+            Some(what) => Err(Problem::bad_request(format!("{what}; nothing was applied"))),
         }
     }
 
@@ -138,6 +162,24 @@ impl Api {
             }
         }
     }
+}
+
+/// What surely no engine takes of these points.
+fn misfit(map: &Map, name: &str, points: &[RawPoint<'_>]) -> Option<String> {
+    let config = &map.collection(name)?.config;
+    let wants = config.dim as usize;
+    points.iter().find_map(|point| {
+        let id = &point.id;
+        match point.dim() {
+            Some(has) if has != wants => Some(format!(
+                "the point {id:?}: its vector has {has} numbers, the collection takes {wants}"
+            )),
+            Some(_) if config.metric == Metric::Cosine && point.is_zero() => Some(format!(
+                "the point {id:?}: its vector has no length, so it has no cosine similarity"
+            )),
+            Some(_) | None => None,
+        }
+    })
 }
 
 fn ids_body<'a>(ids: impl Iterator<Item = &'a str>) -> Bytes {

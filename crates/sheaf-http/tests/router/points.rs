@@ -37,6 +37,37 @@ async fn points_reach_their_shard_byte_for_byte() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_point_that_does_not_fit_the_collection_keeps_a_whole_batch_of_many_shards_from_being_applied()
+ {
+    let cluster = Cluster::of(3);
+    let words = json!({ "name": "words", "dim": 2, "metric": "cosine" });
+    cluster.state().map = Some(map_of(5, 3, &[words]));
+    let client = Client::new(cluster).await;
+    for (vector, wanted) in [
+        (json!([1]), "id-0020\": its vector has 1 numbers, the collection takes 2; nothing was"),
+        (json!([0, 0.0]), "id-0020\": its vector has no length"),
+    ] {
+        let point = |(n, id)| json!({ "id": id, "vector": if n == 20 { vector.clone() } else { json!([n, 1]) } });
+        let points: Vec<_> = ids(40).enumerate().map(point).collect();
+        let answer =
+            client.post("/v1/collections/words/points", &json!({ "points": points })).await;
+        assert_eq!(answer.status, 400);
+        assert!(answer.detail().contains(wanted), "{}", answer.detail());
+        assert_eq!(client.cluster.seen(), [], "no shard was asked");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_collection_created_anew_with_another_dimension_takes_points_of_that_dimension_at_once() {
+    let client = Client::new(Cluster::of(3)).await;
+    let anew = json!({ "name": "words", "dim": 3, "metric": "l2" });
+    client.cluster.state().map = Some(map_of(6, 3, &[anew]));
+    let points: Vec<_> = ids(9).map(|id| json!({ "id": id, "vector": [0, 0, 0] })).collect();
+    let answer = client.post("/v1/collections/words/points", &json!({ "points": points })).await;
+    assert_eq!(answer.json(), json!({ "upserted": 9 }));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_batch_of_one_owner_is_handed_on_as_it_came() {
     let client = Client::new(Cluster::of(1)).await;
     let body = "{ \"points\" : [ {\"id\":\"a\",\"vector\":[1,2]} ] }\n";
