@@ -60,7 +60,7 @@ struct Part {
 }
 
 /// The moves whose outgoing ids are held, until the end of it is durable; the next transition may have begun by then.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Fence {
     transition: TransitionId,
     moves: Moves,

@@ -339,6 +339,9 @@ fn crashes(state: &State, actions: &mut Vec<Action>) {
 
 macro_rules! held {
     ($($label:literal,)*) => {
+        /// What must hold in every state.
+        pub const PROMISES: &[&str] = &[$($label,)* "anything else"];
+
         /// One property for each promise, and one for what has no number.
         fn promises() -> Vec<Property<Search>> {
             fn number(label: &str) -> &str {
@@ -349,9 +352,8 @@ macro_rules! held {
                     state.broken.as_ref().is_none_or(|b| number(&b.label) != number($label))
                 }),)*
                 Property::<Search>::always("anything else", |_, state| {
-                    let known = [$($label,)*];
                     state.broken.as_ref().is_none_or(|broken| {
-                        known.iter().any(|label| number(label) == number(&broken.label))
+                        PROMISES.iter().any(|label| number(label) == number(&broken.label))
                     })
                 }),
             ]
