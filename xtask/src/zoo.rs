@@ -2,6 +2,8 @@
 //!
 //! A mutant is killed when a checker that its header names fires. Never touches the sources themselves.
 
+mod exhaustive;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -23,6 +25,9 @@ pub struct Options {
     /// Seeds after which a mutant counts as not found
     #[arg(long, value_name = "SEEDS", default_value_t = SEEDS_MAX)]
     seeds_max: u64,
+    /// Search all states of a few small clusters instead of drawing seeds
+    #[arg(long)]
+    exhaustive: bool,
     /// The counts, in a file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -41,6 +46,7 @@ struct Fate {
     name: String,
     /// As the simulator told it: which checker, which seed.
     told: String,
+    /// Tries until it was found: seeds, or states.
     seeds: u64,
     seconds: f64,
     as_expected: bool,
@@ -57,7 +63,11 @@ pub fn run(root: &Path, options: &Options) -> anyhow::Result<ExitCode> {
     let mut fates = Vec::new();
     for mutant in mutants(root, &options.only)? {
         apply(&tree, &mutant, &[])?;
-        let fate = hunt(root, &zoo, &mutant, options.seeds_max);
+        let fate = if options.exhaustive {
+            exhaustive::hunt(root, &zoo, &mutant)
+        } else {
+            hunt(root, &zoo, &mutant, options.seeds_max)
+        };
         apply(&tree, &mutant, &["--reverse"])?;
         let fate = fate?;
         println!("{}", line(&fate));
@@ -70,7 +80,7 @@ pub fn run(root: &Path, options: &Options) -> anyhow::Result<ExitCode> {
 fn line(fate: &Fate) -> String {
     let verdict = if fate.as_expected { "ok    " } else { "FAILED" };
     let Fate { name, told, seeds, seconds, .. } = fate;
-    format!("{verdict} {name:<46} {seeds:>6} seeds {seconds:>6.1} s  {told}")
+    format!("{verdict} {name:<46} {seeds:>7} tries {seconds:>6.1} s  {told}")
 }
 
 fn summary(fates: &[Fate], json: Option<&Path>) -> anyhow::Result<ExitCode> {
@@ -81,7 +91,7 @@ fn summary(fates: &[Fate], json: Option<&Path>) -> anyhow::Result<ExitCode> {
     let median = seeds.get(seeds.len() / 2).copied().unwrap_or_default();
     let most = seeds.last().copied().unwrap_or_default();
     println!(
-        "zoo: {} mutants, {failed} not as expected; median {median} seeds, most {most}",
+        "zoo: {} mutants, {failed} not as expected; median {median} tries, most {most}",
         fates.len()
     );
     if let Some(file) = json {
@@ -149,14 +159,20 @@ fn apply(tree: &Path, mutant: &Mutant, flags: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Builds the simulator with the defect in it and lets it search.
-fn hunt(root: &Path, zoo: &Path, mutant: &Mutant, seeds_max: u64) -> anyhow::Result<Fate> {
+/// Builds a harness with the defect in it.
+fn build(zoo: &Path, mutant: &Mutant, package: &str) -> anyhow::Result<()> {
     let built = crate::cargo(&zoo.join("tree"))
-        .args(["build", "--quiet", "--profile", "sim", "--package", "sheaf-sim"])
+        .args(["build", "--quiet", "--profile", "sim", "--package", package])
         .env("CARGO_TARGET_DIR", zoo.join("build"))
         .env("RUSTFLAGS", "--cap-lints allow")
         .status()?;
     ensure!(built.success(), "{} doesn't compile: adapt it to the code", mutant.name);
+    Ok(())
+}
+
+/// Builds the simulator with the defect in it and lets it search.
+fn hunt(root: &Path, zoo: &Path, mutant: &Mutant, seeds_max: u64) -> anyhow::Result<Fate> {
+    build(zoo, mutant, "sheaf-sim")?;
     let seeds = if mutant.fires.is_empty() { HARMLESS_SEEDS.min(seeds_max) } else { seeds_max };
     let mut command = Command::new(zoo.join("build/sim/sheaf-sim"));
     command.current_dir(root).args(["swarm", "--seeds", &format!("0..{seeds}")]);

@@ -51,6 +51,9 @@ fn main() -> anyhow::Result<ExitCode> {
             *met.entry(*mark).or_default() += count;
         }
         total.add(&found);
+        if found.letter.is_some() {
+            break;
+        }
     }
     println!("{}", total.line("all"));
     println!("held: {}", sheaf_model::model::PROMISES.join(", "));

@@ -149,7 +149,7 @@ pub const ALL: &[Scope] = &[
         about: "engines answer late: a write and a read of one point meet every step of the copy",
         clients: &[&[Op::Put(Id::A)], &[Op::Get(Id::A)]],
         instant: Instant { engines: false, answers: false, ..DATA },
-        meets: &[Mark::Captured, Mark::HeldWrite, Mark::HeldWriteMoves, Mark::FetchedMap],
+        meets: &[Mark::Captured, Mark::HeldWrite, Mark::HeldWriteMoves],
         ..GROW
     },
     Scope {
@@ -158,6 +158,7 @@ pub const ALL: &[Scope] = &[
         clients: &[&[Op::Put(Id::A)], &[Op::Delete(Id::A)]],
         split_reads: true,
         instant: Instant { engines: false, ..DATA },
+        ci: false,
         meets: &[Mark::Captured, Mark::CapturedDelete, Mark::HeldWrite],
         ..GROW
     },
