@@ -260,7 +260,7 @@ pub fn ordinary(state: &State, actions: &mut Vec<Action>) {
 /// What can go wrong, or be wanted by an operator.
 fn faults(state: &State, actions: &mut Vec<Action>) {
     let budget = state.budget;
-    for ((call, way), _) in &state.flights {
+    for (call, way) in state.flights.keys() {
         let awaited = state.open.contains(call);
         if budget.losses > 0 && awaited {
             actions.push(Action::Lose { call: *call, way: *way });

@@ -1,13 +1,11 @@
 //! A part of a state that many states share, with the digest by which two of them are told apart.
 
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 /// The digest of a value: the same in every run.
 pub fn digest_of(value: &impl Hash) -> u64 {
-    let mut hasher = ahash::RandomState::with_seeds(3, 5, 7, 11).build_hasher();
-    value.hash(&mut hasher);
-    hasher.finish()
+    ahash::RandomState::with_seeds(3, 5, 7, 11).hash_one(value)
 }
 
 /// A value that is copied when it is changed. After a change it must be sealed again.

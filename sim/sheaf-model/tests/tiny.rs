@@ -21,7 +21,7 @@ fn a_join_with_one_write_keeps_its_promises_in_every_order() {
 
 #[test]
 fn two_searches_of_a_scope_find_the_same_states() {
-    let (first, second) = (searched("drain-frames-lost").1, searched("drain-frames-lost").1);
+    let (first, second) = (searched("grow-crash-store").1, searched("grow-crash-store").1);
     assert_eq!((first.states, first.steps), (second.states, second.steps));
     assert_eq!(first.letter, None);
 }
