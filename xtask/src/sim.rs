@@ -14,6 +14,10 @@ use crate::metadata;
 /// Builds and starts the simulator; its own arguments follow.
 pub const CARGO_ARGS: [&str; 6] = ["run", "--quiet", "--profile", "sim", "--package", "sheaf-sim"];
 
+/// Builds and starts the exhaustive harness.
+pub const EXHAUSTIVE_ARGS: [&str; 6] =
+    ["run", "--quiet", "--profile", "sim", "--package", "sheaf-model"];
+
 /// The simulator's part in `ci`. More seeds: `cargo xtask sim swarm --seeds 0..1000000`.
 pub const SMOKE: [&str; 3] = ["swarm", "--seeds", "0..2000"];
 
@@ -31,6 +35,11 @@ pub fn run(root: &Path, args: &[String]) -> anyhow::Result<ExitCode> {
         Some(("bench" | "--bench", rest)) => {
             let mut command = Command::new(binary(root, "night")?);
             command.arg("bench").args(rest);
+            crate::pass_on(command)
+        }
+        Some(("exhaustive", rest)) => {
+            let mut command = crate::cargo(root);
+            command.args(EXHAUSTIVE_ARGS).arg("--").args(rest);
             crate::pass_on(command)
         }
         _ => {

@@ -2,6 +2,8 @@
 //!
 //! A mutant is killed when a checker that its header names fires. Never touches the sources themselves.
 
+mod exhaustive;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -26,6 +28,9 @@ pub struct Options {
     /// Make the plan that kills each as small as possible, and keep it in this folder
     #[arg(long, value_name = "FOLDER")]
     shrink: Option<PathBuf>,
+    /// Search all states of a few small clusters instead of drawing seeds
+    #[arg(long)]
+    exhaustive: bool,
     /// The counts, in a file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -38,7 +43,7 @@ impl Options {
     /// One mutant, and the picture of the run in which it was found.
     pub fn picture_of(name: &str, folder: &Path) -> Self {
         let (only, pictures) = (vec![name.to_owned()], Some(folder.to_owned()));
-        Self { only, seeds_max: SEEDS_MAX, shrink: None, json: None, pictures }
+        Self { only, seeds_max: SEEDS_MAX, shrink: None, exhaustive: false, json: None, pictures }
     }
 }
 
@@ -55,6 +60,7 @@ struct Fate {
     name: String,
     /// As the simulator told it: which checker, which seed.
     told: String,
+    /// Tries until it was found: seeds, or states.
     seeds: u64,
     seconds: f64,
     as_expected: bool,
@@ -71,9 +77,13 @@ pub fn run(root: &Path, options: &Options) -> anyhow::Result<ExitCode> {
     let mut fates = Vec::new();
     for mutant in mutants(root, &options.only)? {
         apply(&tree, &mutant, &[])?;
-        let mut fate = hunt(root, &zoo, &mutant, options.seeds_max);
+        let mut fate = match options.exhaustive {
+            true => exhaustive::hunt(root, &zoo, &mutant),
+            false => hunt(root, &zoo, &mutant, options.seeds_max),
+        };
         if let (Some(folder), Ok(fate)) = (&options.shrink, &mut fate)
             && fate.seeds > 0
+            && !options.exhaustive
         {
             fate.told.push_str(&shrink(root, &zoo, &mutant, fate.seeds - 1, folder)?);
         }
@@ -105,7 +115,7 @@ fn draw(root: &Path, zoo: &Path, fate: &Fate, folder: &Path) -> anyhow::Result<(
 fn line(fate: &Fate) -> String {
     let verdict = if fate.as_expected { "ok    " } else { "FAILED" };
     let Fate { name, told, seeds, seconds, .. } = fate;
-    format!("{verdict} {name:<46} {seeds:>6} seeds {seconds:>6.1} s  {told}")
+    format!("{verdict} {name:<46} {seeds:>7} tries {seconds:>6.1} s  {told}")
 }
 
 fn summary(fates: &[Fate], json: Option<&Path>) -> anyhow::Result<ExitCode> {
@@ -116,7 +126,7 @@ fn summary(fates: &[Fate], json: Option<&Path>) -> anyhow::Result<ExitCode> {
     let median = seeds.get(seeds.len() / 2).copied().unwrap_or_default();
     let most = seeds.last().copied().unwrap_or_default();
     println!(
-        "zoo: {} mutants, {failed} not as expected; median {median} seeds, most {most}",
+        "zoo: {} mutants, {failed} not as expected; median {median} tries, most {most}",
         fates.len()
     );
     if let Some(file) = json {
@@ -210,14 +220,20 @@ fn shrink(
     Ok(format!(" · {}", shrunk.trim()))
 }
 
-/// Builds the simulator with the defect in it and lets it search.
-fn hunt(root: &Path, zoo: &Path, mutant: &Mutant, seeds_max: u64) -> anyhow::Result<Fate> {
+/// Builds a harness with the defect in it.
+fn build(zoo: &Path, mutant: &Mutant, package: &str) -> anyhow::Result<()> {
     let built = crate::cargo(&zoo.join("tree"))
-        .args(["build", "--quiet", "--profile", "sim", "--package", "sheaf-sim"])
+        .args(["build", "--quiet", "--profile", "sim", "--package", package])
         .env("CARGO_TARGET_DIR", zoo.join("build"))
         .env("RUSTFLAGS", "--cap-lints allow")
         .status()?;
     ensure!(built.success(), "{} doesn't compile: adapt it to the code", mutant.name);
+    Ok(())
+}
+
+/// Builds the simulator with the defect in it and lets it search.
+fn hunt(root: &Path, zoo: &Path, mutant: &Mutant, seeds_max: u64) -> anyhow::Result<Fate> {
+    build(zoo, mutant, "sheaf-sim")?;
     let seeds = if mutant.fires.is_empty() { HARMLESS_SEEDS.min(seeds_max) } else { seeds_max };
     let mut command = Command::new(zoo.join("build/sim/sheaf-sim"));
     command.current_dir(root).args(["swarm", "--seeds", &format!("0..{seeds}")]);

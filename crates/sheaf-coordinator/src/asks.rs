@@ -23,7 +23,7 @@ const KEY_BYTES_MAX: usize = 256;
 const NODES_MAX: usize = 1_000;
 
 /// Who wants something.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Caller {
     Client(Token),
     /// Autoscale, with its reason.
@@ -43,7 +43,7 @@ pub(crate) enum Decided {
     Wait,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Waiter {
     pub caller: Caller,
     pub asked: Asked,
@@ -53,7 +53,7 @@ pub(crate) struct Waiter {
 }
 
 /// The asks that are not decided, in the order of their arrival.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Asks {
     waiting: VecDeque<Waiter>,
 }

@@ -12,7 +12,7 @@ use crate::record::{AutoscaleMemory, CoordinatorRecord};
 use crate::url;
 
 /// The settings of autoscale.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AutoscaleConfig {
     pub enabled: bool,

@@ -6,7 +6,7 @@ use sheaf_types::limits::FENCE_BUDGET_MS_DEFAULT;
 use crate::autoscale::AutoscaleConfig;
 
 /// How a coordinator behaves where its record doesn't say.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Milliseconds that a fence may last, for transitions that don't say.

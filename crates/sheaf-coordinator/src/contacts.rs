@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use sheaf_protocol::{Directive, DirectiveRefusal, GateReport};
-use sheaf_types::{Incarnation, ShardId, StoreId, Time, mark};
+use sheaf_types::{Incarnation, Serial, ShardId, StoreId, Time, mark};
 
 use crate::directives::Intent;
 use crate::effect::{Outgoing, WakeReason};
@@ -26,7 +26,7 @@ const BACKOFF_MS_MAX: u64 = 1_000;
 const REGRESSIONS_MAX: u32 = 3;
 
 /// What is known of a gate.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub(crate) enum Observed {
     /// It was not heard of since this coordinator speaks to it.
     Never {
@@ -55,7 +55,7 @@ pub(crate) enum Observed {
     },
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Contact {
     url: String,
     directive: Arc<Directive>,
@@ -63,14 +63,16 @@ struct Contact {
     /// The newest report that was believed, to tell late ones.
     seen: (Incarnation, u64),
     poll: Option<Poll>,
+    /// Counted for each gate, so that how often one is asked says nothing of another.
+    next_poll: Serial,
     due: Time,
     failures: u32,
     regressions: u32,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Poll {
-    id: u64,
+    id: Serial,
     sent: Time,
     /// The newest report when it was sent.
     seen: (Incarnation, u64),
@@ -84,18 +86,17 @@ pub(crate) enum Heard {
     HigherTerm,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Contacts {
     gates: BTreeMap<ShardId, Contact>,
     /// When each gate is to be looked at again.
     due: BTreeSet<(Time, ShardId)>,
-    next_poll: u64,
     jitter: Jitter,
 }
 
 impl Contacts {
     pub(crate) fn new(jitter: Jitter) -> Self {
-        Self { gates: BTreeMap::new(), due: BTreeSet::new(), next_poll: 1, jitter }
+        Self { gates: BTreeMap::new(), due: BTreeSet::new(), jitter }
     }
 
     /// Speaks to these gates from now on; those whose directive has changed are told at once.
@@ -126,6 +127,7 @@ impl Contacts {
                         observed: Observed::Never { since: now },
                         seen: (Incarnation(0), 0),
                         poll: None,
+                        next_poll: Serial(1),
                         due: now,
                         failures: 0,
                         regressions: 0,
@@ -154,7 +156,7 @@ impl Contacts {
             mark!("a gate answers that has left meanwhile");
             return Heard::Nothing; // It has left meanwhile.
         };
-        let ended = contact.poll.take_if(|current| current.id == poll);
+        let ended = contact.poll.take_if(|current| current.id == Serial(poll));
         let heard = contact.hear(now, ended.is_some(), answer);
         if let Some(ended) = ended {
             let due = now.plus_ms(contact.pause_ms(now, &ended, &mut self.jitter));
@@ -178,9 +180,8 @@ impl Contacts {
                 let reason = format!("no answer within {} ms", POLL_WAIT_MS + POLL_GRACE_MS);
                 contact.hear(now, true, PollAnswer::Unreachable { reason });
             }
-            let poll = self.next_poll;
-            self.next_poll += 1;
-            contact.poll = Some(Poll { id: poll, sent: now, seen: contact.seen });
+            let poll = contact.next_poll.take();
+            contact.poll = Some(Poll { id: Serial(poll), sent: now, seen: contact.seen });
             send.push(Outgoing {
                 shard,
                 poll,

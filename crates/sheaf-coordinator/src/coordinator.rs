@@ -23,7 +23,7 @@ use crate::refusal::AskRefusal;
 const STANDBY_ANSWER_MS_MAX: u64 = 10_000;
 
 /// The coordinator's core.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Coordinator {
     pub(crate) now: Time,
     pub(crate) config: Config,

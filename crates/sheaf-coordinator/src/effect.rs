@@ -34,7 +34,7 @@ pub struct Effects {
 }
 
 /// One compare-and-set: store `record` if the store holds the record with the stamp `expects`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct StoreWrite {
     pub number: u64,
     pub expects: Stamp,
@@ -73,7 +73,7 @@ pub enum WakeReason {
 }
 
 /// What was decided, durably.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Hash, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Reply {
     /// A transition runs, or is queued behind another.

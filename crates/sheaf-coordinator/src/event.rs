@@ -43,7 +43,7 @@ pub enum StoreOutcome {
 }
 
 /// What was read from the store.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub enum StoreRead {
     Found(Arc<CoordinatorRecord>),
     Empty,
@@ -52,7 +52,7 @@ pub enum StoreRead {
 }
 
 /// How a poll of a gate ended.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub enum PollAnswer {
     Report(Box<GateReport>),
     Refused(DirectiveRefusal),
@@ -63,14 +63,14 @@ pub enum PollAnswer {
 }
 
 /// Who answers at a URL.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub enum Identity {
     Gate(Box<GateReport>),
     Unreachable { reason: String },
 }
 
 /// A change that someone wants.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub struct Asked {
     pub token: Token,
     pub ask: Ask,
@@ -83,7 +83,7 @@ pub struct Asked {
 }
 
 /// A node that shall become a shard.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewShard {
     pub primary_url: String,
@@ -101,7 +101,7 @@ impl NewShard {
 }
 
 /// How a transition shall run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AskedOptions {
     /// Fence and commit only when asked (`Ask::Promote`).
@@ -112,7 +112,7 @@ pub struct AskedOptions {
 }
 
 /// How fast donors may copy; `None`: as fast as they can.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CopyLimits {
     pub points_per_s_max: Option<u64>,
@@ -121,7 +121,7 @@ pub struct CopyLimits {
 }
 
 /// What someone wants.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Hash, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Ask {
     /// The first shards of a cluster, at once. On a map that has shards: a transition, refused if there are points.

@@ -3,7 +3,7 @@
 //! Decides nothing about safety.
 
 /// A generator of delays (splitmix64).
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Jitter(u64);
 
 impl Jitter {

@@ -31,7 +31,7 @@ pub(crate) enum Turn {
     Deposed,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Ledger {
     durable: Arc<CoordinatorRecord>,
     /// This coordinator's term is durable: it may speak.
@@ -44,7 +44,7 @@ pub(crate) struct Ledger {
     checked_at: Option<Time>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Pending {
     record: Arc<CoordinatorRecord>,
     answers: Vec<Answer>,
@@ -53,7 +53,7 @@ struct Pending {
     state: State,
 }
 
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 enum State {
     Writing {
         write: u64,

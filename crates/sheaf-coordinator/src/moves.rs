@@ -47,7 +47,7 @@ pub(crate) struct Facts<'a> {
 }
 
 /// What is remembered of the running phase, in memory: after a restart it has just begun.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct PhaseClock {
     of: Option<(TransitionId, u8, Attempt)>,
     /// When the phase became durable.

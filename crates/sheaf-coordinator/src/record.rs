@@ -18,7 +18,7 @@ use crate::event::Ask;
 pub const RECORD_FORMAT: u32 = 1;
 
 /// All that a coordinator has decided.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CoordinatorRecord {
     /// Version of this record's form.
@@ -54,7 +54,7 @@ pub struct CoordinatorRecord {
 }
 
 /// A collection's name that is free again once every shard has a map of this version.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Hash, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Dropped {
     pub name: String,
@@ -62,7 +62,7 @@ pub struct Dropped {
 }
 
 /// Tells one version of the record from every other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Stamp {
     pub term: Term,
     pub author: u64,
@@ -70,7 +70,7 @@ pub struct Stamp {
 }
 
 /// The running transition.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Transition {
     pub id: TransitionId,
@@ -105,7 +105,7 @@ pub struct Transition {
 }
 
 /// How far a transition is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "phase", rename_all = "snake_case")]
 pub enum Phase {
     Prepare,
@@ -122,7 +122,7 @@ pub enum Phase {
 }
 
 /// What a transition shall achieve.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Hash, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Request {
     Grow { shards: Vec<ShardEntry> },
@@ -132,7 +132,7 @@ pub enum Request {
 }
 
 /// Who wanted a transition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Origin {
     Operator,
@@ -140,7 +140,7 @@ pub enum Origin {
 }
 
 /// How a transition runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Options {
     pub copy: CopyOptions,
@@ -150,7 +150,7 @@ pub struct Options {
 }
 
 /// When a converged copy may be fenced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Promotion {
     Automatic,
@@ -160,7 +160,7 @@ pub enum Promotion {
 }
 
 /// A transition that waits for its turn.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Queued {
     pub id: TransitionId,
@@ -171,7 +171,7 @@ pub struct Queued {
 }
 
 /// A shard that is not in the map (any more), until its node confirms that it knows.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Retiring {
     pub shard: ShardEntry,
@@ -185,7 +185,7 @@ pub struct Retiring {
 }
 
 /// What autoscale remembers.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AutoscaleMemory {
     /// Nodes that it may grow into, the next one first.
@@ -198,14 +198,14 @@ pub struct AutoscaleMemory {
 }
 
 /// How fast a transition copied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CopyRate {
     pub points_per_s: u64,
     pub bytes_per_s: u64,
 }
 
 /// One try at fencing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FenceTry {
     pub attempt: Attempt,
     pub began: Time,
@@ -214,7 +214,7 @@ pub struct FenceTry {
 }
 
 /// The proof of one pair: both sides' digests under the fence.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct MoveReport {
     pub donor: ShardId,
     pub recipient: ShardId,
@@ -227,14 +227,14 @@ pub struct MoveReport {
 }
 
 /// A recipient said that it durably serves the committed map, with its identity intact.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Confirmation {
     pub shard: ShardId,
     pub at: Time,
 }
 
 /// What remains of an ended transition: its proof.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Hash, Serialize, Deserialize)]
 pub struct TransitionReport {
     pub id: TransitionId,
     pub request: Request,
@@ -261,7 +261,7 @@ pub struct TransitionReport {
 }
 
 /// How a transition ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     Committed,
@@ -273,7 +273,7 @@ pub enum Outcome {
 }
 
 /// One line of the history.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct HistoryEntry {
     pub at: Time,
     pub kind: HistoryKind,
@@ -282,7 +282,7 @@ pub struct HistoryEntry {
 }
 
 /// What a line of the history is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HistoryKind {
     Leadership,
@@ -293,7 +293,7 @@ pub enum HistoryKind {
 }
 
 /// An idempotency key that was used.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UsedKey {
     pub key: String,

@@ -5,7 +5,7 @@ use sheaf_map::MapError;
 use sheaf_types::{ClusterId, MapVersion, ShardId, TransitionId};
 
 /// A refusal. But for `OutcomeUnknown`, nothing was changed and asking again is safe.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum AskRefusal {
     #[error(

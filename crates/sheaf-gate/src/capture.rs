@@ -16,7 +16,7 @@ use crate::event::Outcome;
 pub(crate) type Key = (CollectionId, PointId);
 
 /// The outgoing ids of a donor: being written, and dirty for each recipient.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Capture {
     me: ShardId,
     moves: Moves,
@@ -148,7 +148,7 @@ fn first_key(collection: CollectionId) -> Key {
 }
 
 /// The dirty ids of one move.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct DirtyList {
     dirty: BTreeSet<Key>,
     dirty_bytes: usize,

@@ -12,7 +12,7 @@ use crate::event::EngineReply;
 /// Milliseconds before a failed call is tried again.
 const RETRY_MS: u64 = 200;
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Catalogue {
     /// Collections that the engine has and keeps.
     ready: BTreeSet<CollectionId>,

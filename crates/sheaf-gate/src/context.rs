@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sheaf_types::{ShardId, Time, TransitionId};
+use sheaf_types::{Serial, ShardId, Time, TransitionId};
 
 use crate::effect::{Answer, Effects, EngineCall, JobId, Outgoing, WakeReason};
 use crate::event::Token;
@@ -30,8 +30,7 @@ impl Context<'_> {
     }
 
     pub fn call(&mut self, owner: JobOwner, call: EngineCall) -> JobId {
-        let job = JobId(self.jobs.next);
-        self.jobs.next += 1;
+        let job = JobId(self.jobs.next.take());
         self.jobs.open.insert(job, owner);
         self.effects.engine.push((job, call));
         job
@@ -39,9 +38,9 @@ impl Context<'_> {
 }
 
 /// The engine calls that have not been answered, and who waits for each.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Jobs {
-    next: u64,
+    next: Serial,
     open: BTreeMap<JobId, JobOwner>,
 }
 
@@ -62,7 +61,7 @@ impl Jobs {
 }
 
 /// The decision that an engine call belongs to. One that has ended gets no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum JobOwner {
     Catalogue,
     Stream { transition: TransitionId, recipient: ShardId },

@@ -13,7 +13,7 @@ use crate::event::{Seen, Token};
 use crate::record::{GateRecord, OrderRecord};
 
 /// What the coordinator said last, as far as it isn't durable.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Control {
     /// Waits until the engine has the collections of its map.
     pub directive: Option<Box<Directive>>,
@@ -26,7 +26,7 @@ pub(crate) struct Control {
     polls: Vec<Poll>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Poll {
     token: Token,
     seen: Seen,
@@ -141,9 +141,5 @@ impl Control {
         }
         self.polls = waiting;
         due.into_iter().map(|poll| poll.token).collect()
-    }
-
-    pub fn has_polls(&self) -> bool {
-        !self.polls.is_empty()
     }
 }

@@ -31,7 +31,7 @@ pub(crate) struct DonorGround<'a> {
 }
 
 /// Exists from the moment when the gate decides to follow an order as a donor.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Donor {
     transition: TransitionId,
     capture: Capture,

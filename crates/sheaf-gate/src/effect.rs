@@ -1,5 +1,6 @@
 //! All that a gate can ask for.
 
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use sheaf_map::{Map, Move, Moves};
@@ -35,6 +36,13 @@ pub struct Persist {
     pub record: Arc<GateRecord>,
 }
 
+/// One record is on its way at a time: its number only names it, see `Serial`.
+impl Hash for Persist {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.record.hash(state);
+    }
+}
+
 /// Why the core wants to be woken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WakeReason {
@@ -53,11 +61,16 @@ pub enum WakeReason {
 }
 
 /// Names one engine call of the core; never used twice within an incarnation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct JobId(pub u64);
 
+/// It only tells one call from another, see `Serial`.
+impl Hash for JobId {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
+}
+
 /// What the core asks of the engine for itself.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub enum EngineCall {
     CreateCollection { id: CollectionId, config: Arc<CollectionConfig> },
     DropCollection { id: CollectionId },
@@ -67,7 +80,7 @@ pub enum EngineCall {
 }
 
 /// A page of ids (with hashes), or of whole points.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Scan {
     pub collection: CollectionId,
     pub after: Option<PointId>,
@@ -79,7 +92,7 @@ pub struct Scan {
 }
 
 /// Which points a scan returns.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub enum Select {
     /// Those of one move.
     Moving { moves: Moves, mv: Move },
@@ -88,7 +101,7 @@ pub enum Select {
 }
 
 /// A write of the core: ingest or sweep.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub enum Write {
     Upsert(StoredPoint),
     Delete(PointId),
@@ -122,7 +135,7 @@ pub enum Answer {
 }
 
 /// Which points a request may see.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub enum Scope {
     /// Every point in the engine is owned: no filter is needed.
     All,

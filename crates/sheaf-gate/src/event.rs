@@ -1,5 +1,6 @@
 //! All that can happen to a gate.
 
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use sheaf_map::Map;
@@ -12,8 +13,13 @@ use crate::effect::JobId;
 use sheaf_protocol::Load;
 
 /// Names one question to the core; the shell never uses one twice within an incarnation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Token(pub u64);
+
+/// It only tells one question from another, see `Serial`.
+impl Hash for Token {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
+}
 
 /// What the core is told.
 #[derive(Clone, Debug)]
@@ -47,14 +53,14 @@ pub enum Event {
 }
 
 /// The newest report that the coordinator has seen of this gate.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Seen {
     pub incarnation: Incarnation,
     pub seq: u64,
 }
 
 /// A request as far as the core needs to know it; vectors and payloads stay in the shell.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Request {
     /// The version of the router's map; `None`: the caller knows no map.
     pub version: Option<MapVersion>,
@@ -67,7 +73,7 @@ pub struct Request {
 }
 
 /// What a request touches.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Operation {
     /// Reads these points.
     Read { ids: Vec<PointId> },
@@ -78,7 +84,7 @@ pub enum Operation {
 }
 
 /// What the engine did with a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// Carried out; writes are durable.
     Done,
@@ -89,7 +95,7 @@ pub enum Outcome {
 }
 
 /// What became of a frame that was sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum FrameAnswer {
     Carried(Verdict),
     Refused(FrameRefusal),
@@ -98,7 +104,7 @@ pub enum FrameAnswer {
 }
 
 /// The engine's answer to a call of the core.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub enum EngineReply {
     Page(Page),
     /// In the order of the ids that were asked for.
@@ -116,7 +122,7 @@ pub enum EngineReply {
 }
 
 /// One page of a scan, in the order of ids.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Hash)]
 pub struct Page {
     pub points: Vec<Scanned>,
     /// Looked at everything through this id; `None`: through the end of what was asked for.
@@ -124,7 +130,7 @@ pub struct Page {
 }
 
 /// A point in a page; `point` is there when bodies were asked for.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub struct Scanned {
     pub id: PointId,
     pub hash: PointHash,
@@ -132,7 +138,7 @@ pub struct Scanned {
 }
 
 /// A point's hash before and after a write; `None` where there is no point.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Changed {
     pub old: Option<PointHash>,
     pub new: Option<PointHash>,

@@ -28,7 +28,7 @@ pub use report::GateMetrics;
 const FETCH_RETRY_MS: u64 = 20;
 
 /// The core of one shard.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Gate {
     now: Time,
     ledger: Ledger,
@@ -52,7 +52,7 @@ pub struct Gate {
 }
 
 /// What a transition means for this gate; fixed while it runs, whatever happens to the catalogue.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Part {
     transition: TransitionId,
     moves: Moves,
@@ -61,14 +61,14 @@ struct Part {
 }
 
 /// The moves whose outgoing ids are held, until the end of it is durable; the next transition may have begun by then.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Fence {
     transition: TransitionId,
     moves: Moves,
 }
 
 /// The map that is being fetched, or is to be.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 struct Fetch {
     under_way: bool,
     retry_at: Time,
@@ -536,9 +536,7 @@ impl Gate {
     }
 
     fn answer_polls(&mut self, fx: &mut Effects) {
-        if !self.control.has_polls() {
-            return;
-        }
+        // Whether or not anybody waits: the number of what is new must not depend on who asks when.
         self.note_progress();
         let mut ctx = Context { now: self.now, effects: fx, jobs: &mut self.jobs };
         let due = self.control.due(self.ledger.durable(), self.progress.seq, &mut ctx);

@@ -19,7 +19,7 @@ use crate::event::{Changed, EngineReply, Page, Token};
 const AHEAD_FRAMES_MAX: u64 = 2 * STREAM_WINDOW_FRAMES_MAX as u64;
 
 /// Exists from the moment when the gate is durably prepared to receive.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Recipient {
     me: ShardId,
     transition: TransitionId,
@@ -30,7 +30,7 @@ pub(crate) struct Recipient {
 }
 
 /// The stream of one donor.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Inbound {
     stream: StreamId,
     /// The number of the frame that is or will be carried out next.
@@ -42,20 +42,20 @@ struct Inbound {
     sealed: Option<Sealed>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Waiting {
     tokens: Vec<Token>,
     content: Content,
 }
 
 /// The frame that is being carried out.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Running {
     tokens: Vec<Token>,
     work: Work,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 enum Work {
     Compare {
         /// The rest of the range, not looked at yet.

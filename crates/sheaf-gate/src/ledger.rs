@@ -7,24 +7,24 @@ use std::sync::Arc;
 
 use sheaf_map::Map;
 use sheaf_protocol::Stage;
-use sheaf_types::{MapVersion, ShardId};
+use sheaf_types::{MapVersion, Serial, ShardId};
 
 use crate::effect::Persist;
 use crate::record::{GateRecord, OrderRecord};
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Ledger {
     decided: Arc<GateRecord>,
     durable: Arc<GateRecord>,
     in_progress: Option<Persist>,
-    next_seq: u64,
+    next_seq: Serial,
 }
 
 impl Ledger {
     /// A ledger whose record is durable already.
     pub fn new(record: GateRecord) -> Self {
         let record = Arc::new(record);
-        Self { decided: record.clone(), durable: record, in_progress: None, next_seq: 1 }
+        Self { decided: record.clone(), durable: record, in_progress: None, next_seq: Serial(1) }
     }
 
     pub fn decided(&self) -> &GateRecord {
@@ -64,8 +64,7 @@ impl Ledger {
         if self.in_progress.is_some() || self.decided == self.durable {
             return None;
         }
-        let persist = Persist { seq: self.next_seq, record: self.decided.clone() };
-        self.next_seq += 1;
+        let persist = Persist { seq: self.next_seq.take(), record: self.decided.clone() };
         self.in_progress = Some(persist.clone());
         Some(persist)
     }

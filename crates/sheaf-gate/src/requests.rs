@@ -16,7 +16,7 @@ use crate::ledger::Ledger;
 /// Stalls that are remembered for the percentile.
 const STALLS_MAX: usize = 10_000;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Requests {
     held: BTreeMap<Token, Held>,
     deadlines: BTreeSet<(Time, Token)>,
@@ -25,7 +25,7 @@ pub(crate) struct Requests {
     stalls_ms: Vec<u64>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Held {
     request: Request,
     since: Time,
@@ -33,7 +33,7 @@ struct Held {
 }
 
 /// A request that the engine is carrying out.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct InFlight {
     pub collection: CollectionId,
     pub operation: Operation,

@@ -15,12 +15,12 @@ const PAUSE_MS: u64 = 2;
 /// Milliseconds before a failed call is tried again.
 const RETRY_MS: u64 = 100;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Sweep {
     run: Option<Run>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Run {
     version: MapVersion,
     /// Swept up to here.
@@ -29,7 +29,7 @@ struct Run {
     step: Step,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 enum Step {
     /// The next page may be read from this moment on.
     Ready {

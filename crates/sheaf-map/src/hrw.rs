@@ -32,10 +32,10 @@ fn finalise(x: u64) -> u64 {
 ///
 /// The owner of a key is the shard with the smallest `-log2((score + 1) / 2^64) / weight`, compared exactly;
 /// ties go to the higher score, then to the smaller id. Among shards of equal weight that is the highest score.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Placement(Arc<Inner>);
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 struct Inner {
     /// Every shard, by id.
     shards: BTreeMap<ShardId, Weight>,
@@ -43,7 +43,7 @@ struct Inner {
     classes: Vec<Class>,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 struct Class {
     weight: Weight,
     /// In order, never empty.

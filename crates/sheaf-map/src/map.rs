@@ -3,6 +3,7 @@
 //! Decides whether a map is well-formed, and never what should be in it. A map never changes: the next version is a new one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize, Serializer};
@@ -15,7 +16,7 @@ use sheaf_types::{
 use crate::{Placement, Weight};
 
 /// A shard as the map knows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ShardEntry {
     /// Assigned once, never reused.
@@ -40,7 +41,7 @@ impl ShardEntry {
 }
 
 /// A collection in the catalogue.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Collection {
     /// Assigned once; a name that is dropped and created again gets a new one.
@@ -109,7 +110,7 @@ struct Inner {
 }
 
 /// What a map consists of, as it is written down.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Record {
     cluster_id: ClusterId,
@@ -129,6 +130,12 @@ impl PartialEq for Map {
 }
 
 impl Eq for Map {}
+
+impl Hash for Map {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.record.hash(state);
+    }
+}
 
 impl Serialize for Map {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -22,10 +22,10 @@ pub struct Move {
 }
 
 /// What moves between two placements. Cheap to clone.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Moves(Arc<Inner>);
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 struct Inner {
     current: Placement,
     next: Placement,

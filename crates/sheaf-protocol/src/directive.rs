@@ -10,7 +10,7 @@ use sheaf_map::Map;
 use sheaf_types::{Attempt, ClusterId, MapVersion, Revision, ShardId, StoreId, Term, TransitionId};
 
 /// What a gate should be doing, as its coordinator durably decided.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Hash, Serialize, Deserialize)]
 pub struct Directive {
     pub cluster_id: ClusterId,
     pub term: Term,
@@ -32,7 +32,7 @@ pub struct Directive {
 }
 
 /// A gate's part in a transition.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Hash, Serialize, Deserialize)]
 pub struct Order {
     pub transition: TransitionId,
     /// The try at fencing; raised durably at the coordinator before each fence.
@@ -44,7 +44,7 @@ pub struct Order {
 }
 
 /// How far the gates may go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
     /// Capture outgoing writes; sweep until ready to receive.
@@ -56,7 +56,7 @@ pub enum Stage {
 }
 
 /// How fast a donor may copy.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CopyOptions {
     /// No new range is started; capture goes on.
     pub paused: bool,
@@ -69,7 +69,7 @@ pub struct CopyOptions {
 }
 
 /// Why a gate doesn't follow a directive. Nothing was changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum DirectiveRefusal {
     #[error("this node belongs to cluster {mine}; it can't join another")]

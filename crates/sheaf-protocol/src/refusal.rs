@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use sheaf_types::{MapVersion, ShardId};
 
 /// Why a gate did not serve a request.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Refusal {
     /// Fetch a map of at least this version and ask the owner.

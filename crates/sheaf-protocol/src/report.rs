@@ -9,7 +9,7 @@ use sheaf_types::{
 use crate::StreamId;
 
 /// The state of a gate. Everything in it is durable there, but for `load` and the progress figures.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Hash, Serialize, Deserialize)]
 pub struct GateReport {
     pub store_id: StoreId,
     /// Raised at each start: with another incarnation, all that was in memory is gone.
@@ -40,7 +40,7 @@ pub struct GateReport {
 }
 
 /// How full and how busy a gate is. Sampled, not exact.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Hash, Serialize, Deserialize)]
 pub struct Load {
     pub points: u64,
     pub bytes: u64,
@@ -50,7 +50,7 @@ pub struct Load {
 }
 
 /// How long requests were held by the fence of the running or last transition.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct StallReport {
     pub held_requests: u64,
     pub stall_ms_max: u64,
@@ -58,7 +58,7 @@ pub struct StallReport {
 }
 
 /// A donor's side of one move.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Hash, Serialize, Deserialize)]
 pub struct DonorReport {
     pub to: ShardId,
     pub stream: StreamId,
@@ -79,7 +79,7 @@ pub struct DonorReport {
 }
 
 /// How far one move is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CopyState {
     /// Capturing; nothing is sent yet.
@@ -93,7 +93,7 @@ pub enum CopyState {
 }
 
 /// Both sides of a move at the moment when nothing more can change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Proof {
     pub attempt: Attempt,
     /// The number of the stream's last frame.
@@ -103,7 +103,7 @@ pub struct Proof {
 }
 
 /// A recipient's side of one move.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RecipientReport {
     pub from: ShardId,
     pub stream: StreamId,
@@ -116,7 +116,7 @@ pub struct RecipientReport {
 }
 
 /// The donor's word that nothing follows in this attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Sealed {
     pub attempt: Attempt,
     /// What the donor says it holds.

@@ -19,7 +19,7 @@ pub struct StreamId {
 }
 
 /// One message of a stream.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub struct Frame {
     pub cluster_id: ClusterId,
     pub transition: TransitionId,
@@ -32,7 +32,7 @@ pub struct Frame {
 }
 
 /// What a frame asks the recipient to do.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub enum Content {
     /// A pass begins: both sides count from nothing. Always the first frame. Only a `Check` counts its range.
     BeginPass,
@@ -47,7 +47,7 @@ pub enum Content {
 }
 
 /// A stretch of ids of one collection, in the order of their bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Range {
     pub collection: CollectionId,
     /// Excluded; `None`: from the start.
@@ -57,7 +57,7 @@ pub struct Range {
 }
 
 /// What became of one id at the donor.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Delta {
     Put { collection: CollectionId, point: StoredPoint },
     Deleted { collection: CollectionId, id: PointId },
@@ -81,7 +81,7 @@ impl Delta {
 /// How far a pass has come: everything up to and including it is counted.
 ///
 /// Ordered as the pass goes: by collection, then by id; the end of a collection behind all its ids.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Position {
     Start,
     At {
@@ -93,7 +93,7 @@ pub enum Position {
 }
 
 /// The end of a range within its collection.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Through {
     Id(PointId),
     CollectionEnd,
@@ -113,7 +113,7 @@ impl Position {
 }
 
 /// The recipient's answer to a frame that it carried out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Verdict {
     /// `empty`: nothing of this move can be here yet, so ranges needn't be compared before they are sent.
@@ -137,7 +137,7 @@ pub enum Verdict {
 }
 
 /// Why a recipient didn't carry out a frame. Nothing was applied.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum FrameRefusal {
     #[error("the recipient isn't prepared yet")]

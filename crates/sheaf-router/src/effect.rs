@@ -47,7 +47,7 @@ pub struct Call {
 }
 
 /// How an operation ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {
     /// All of it was done. The replies to these calls, in this order, make up the answer.
     Complete {
@@ -60,7 +60,7 @@ pub enum Verdict {
 }
 
 /// What was done of an operation that didn't end well. Each item is in exactly one list; all are ascending.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Incomplete {
     /// The calls that were done. None for a gather: a part of the shards is no answer.
     pub done: Vec<CallId>,
@@ -75,7 +75,7 @@ pub struct Incomplete {
 }
 
 /// Why an operation didn't end well.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
     /// No answer came to a call in time.
     Lost { shard: ShardId },

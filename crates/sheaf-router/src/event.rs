@@ -33,7 +33,7 @@ pub enum Event {
 }
 
 /// What became of a call.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// The shard did all of it, under this version of the map.
     Done { version: MapVersion },

@@ -14,7 +14,7 @@ use crate::retry::{Jitter, answer_by};
 use crate::scatter::Scatter;
 
 /// A client's request at a router.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Operation {
     now: Time,
     deadline: Time,
@@ -26,7 +26,7 @@ pub struct Operation {
     shape: Shape,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 enum Shape {
     Points(Points),
     Scatter(Scatter),

@@ -14,7 +14,7 @@ use crate::retry::{Again, TRIES_MAX, is_final};
 use crate::route;
 
 /// Where an item is. Every item is in exactly one state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Item {
     /// Surely not applied so far; to be asked (again).
     Waiting,
@@ -28,7 +28,7 @@ enum Item {
     Unknown,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Points {
     keys: Vec<PlacementKey>,
     /// Whether a lost call may be repeated.
@@ -42,7 +42,7 @@ pub struct Points {
     reason: Option<Reason>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Asked {
     shard: ShardId,
     version: MapVersion,
@@ -50,7 +50,7 @@ struct Asked {
     tries: u32,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Waiting {
     items: Vec<u32>,
     tries: u32,

@@ -31,7 +31,7 @@ pub fn answer_by(now: Time, deadline: Time) -> Time {
 }
 
 /// Draws the jitter of one operation.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Jitter(u64);
 
 impl Jitter {
@@ -56,7 +56,7 @@ impl Jitter {
 }
 
 /// What has to come before something is asked again: a newer map, or time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Again {
     not_before: Time,
     /// A map of this version can make a difference at once.

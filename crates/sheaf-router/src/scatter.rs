@@ -12,7 +12,7 @@ use crate::event::Outcome;
 use crate::operation::Context;
 use crate::retry::{Again, TRIES_MAX, is_final};
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Scatter {
     /// The version that all shards are asked at; `None` before the first round and between two.
     version: Option<MapVersion>,
@@ -26,7 +26,7 @@ pub struct Scatter {
 }
 
 /// One shard's part of the answer.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 enum Share {
     Asked {
         call: CallId,

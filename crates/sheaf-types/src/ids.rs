@@ -1,6 +1,7 @@
 //! Identifiers. Each is its own type, so that one can't be passed for another.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -61,6 +62,24 @@ number! {
 number! {
     /// A collection in the catalogue. Never reused: a name that is dropped and created again gets a new one.
     CollectionId, "c"
+}
+
+/// A number that only tells one thing from another of its kind. It is left out of hashes: two states that differ in such
+/// numbers alone behave alike.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Serial(pub u64);
+
+impl Serial {
+    /// This one; the next call returns the one that follows.
+    pub fn take(&mut self) -> u64 {
+        let taken = self.0;
+        self.0 += 1;
+        taken
+    }
+}
+
+impl Hash for Serial {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
 macro_rules! text {

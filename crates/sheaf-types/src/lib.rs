@@ -14,7 +14,7 @@ pub use collection::{CollectionConfig, IndexKind, Metric};
 pub use digest::{Digest, PointHash};
 pub use ids::{
     Attempt, ClusterId, CollectionId, Incarnation, MapVersion, PlacementKey, PointId, Revision,
-    ShardId, StoreId, Term, TransitionId,
+    Serial, ShardId, StoreId, Term, TransitionId,
 };
 pub use point::{BodyError, PointBody, StoredPoint};
 pub use time::Time;

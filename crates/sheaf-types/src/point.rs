@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{CollectionId, PointHash, PointId};
 
 /// A point as an engine returns it whole.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct StoredPoint {
     pub id: PointId,
     pub hash: PointHash,

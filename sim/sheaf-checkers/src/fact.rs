@@ -27,7 +27,7 @@ pub struct ClientKey {
 }
 
 /// A point as a node holds it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PointAt {
     pub collection: CollectionId,
     pub id: PointId,

@@ -17,14 +17,14 @@ pub struct Change {
     pub after: Option<Stamp>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Cell {
     stored: StoredPoint,
     stamp: Stamp,
 }
 
 /// The contents of one node's engine, on its disk.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub struct Engine {
     collections: BTreeMap<CollectionId, BTreeMap<PointId, Cell>>,
     /// Writes of unknown outcome that may still be applied.

@@ -34,7 +34,7 @@ const CORES: [&str; 6] = [
 ];
 
 /// A package of the workspace and the packages of the workspace that it may depend on, for tests too.
-const LAYERS: [(&str, &[&str]); 17] = [
+const LAYERS: [(&str, &[&str]); 18] = [
     ("sheaf-types", &[]),
     ("sheaf-map", &["sheaf-types"]),
     ("sheaf-protocol", &["sheaf-types", "sheaf-map"]),
@@ -89,6 +89,20 @@ const LAYERS: [(&str, &[&str]); 17] = [
             "sheaf-gate",
             "sheaf-router",
             "sheaf-checkers",
+        ],
+    ),
+    (
+        "sheaf-model",
+        &[
+            "sheaf-types",
+            "sheaf-map",
+            "sheaf-protocol",
+            "sheaf-coordinator",
+            "sheaf-gate",
+            "sheaf-router",
+            "sheaf-checkers",
+            // Its models of engine and store.
+            "sheaf-sim",
         ],
     ),
     (

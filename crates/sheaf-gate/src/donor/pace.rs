@@ -16,7 +16,7 @@ const LOOK_MS: u64 = 100;
 /// Keeps a donor below the operator's limits: after sending, it waits for as long as that much should have taken.
 ///
 /// What was sent is remembered, not until when to wait: a limit that is lifted counts at once.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Pace {
     since: Time,
     /// Sent since then, and not made up for by waiting when it was last sent.
@@ -62,7 +62,7 @@ impl Pace {
 }
 
 /// Delays acknowledgements little by little while writers dirty ids faster than they are sent.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Backpressure {
     delay_ms: u64,
     last_dirty: u64,

@@ -7,7 +7,7 @@ use sheaf_protocol::{Position, Range, Through};
 use sheaf_types::{CollectionId, PointId};
 
 /// How a pass makes both sides equal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Mode {
     /// The recipient hasn't said yet whether it holds anything.
     Unknown,
@@ -17,7 +17,7 @@ pub(super) enum Mode {
     Compare,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Pass {
     pub mode: Mode,
     /// Everything up to here has been read.

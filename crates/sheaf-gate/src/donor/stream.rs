@@ -35,7 +35,7 @@ pub(super) struct Hands<'a> {
     pub quiet: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Stream {
     mv: Move,
     id: StreamId,
@@ -59,7 +59,7 @@ pub(super) struct Stream {
 }
 
 /// The engine read that is under way.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 enum Reading {
     /// The next range of the pass: whole points, or hashes to compare.
     Next {
@@ -77,7 +77,7 @@ enum Reading {
 }
 
 /// A frame that waits for its answer.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Sent {
     content: Content,
     /// What the frame adds to the sums when it is carried out.
@@ -86,7 +86,7 @@ struct Sent {
     again_at: Option<Time>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Seal {
     attempt: Attempt,
     proof: Option<Proof>,

@@ -14,7 +14,7 @@ use crate::record::GateRecord;
 const PROGRESS_MS: u64 = 100;
 
 /// What the coordinator has been told of.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Progress {
     pub(super) seq: u64,
     told: Milestones,
@@ -23,7 +23,7 @@ pub(super) struct Progress {
 }
 
 /// What a coordinator waits for.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Hash)]
 struct Milestones {
     record: Option<Arc<GateRecord>>,
     outgoing: Vec<(CopyState, bool)>,
