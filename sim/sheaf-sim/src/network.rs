@@ -89,7 +89,7 @@ impl World {
         self.network.open.insert(call, OpenCall { from, life, to, purpose });
         self.queue.plan(self.now_us + timeout_us.max(1), Happening::Overdue { call });
         let loss = self.knobs.loss;
-        if self.network.is_cut(from, to) || self.way(from, to).chance(loss) {
+        if self.network.is_cut(from, to) || (loss > 0.0 && self.way(from, to).chance(loss)) {
             return call;
         }
         // Only what is safe to repeat is ever repeated by a network that speaks HTTP.
@@ -98,8 +98,8 @@ impl World {
             Message::Directive { .. } | Message::Frame(_) | Message::MapWanted { .. }
         ) || matches!(&message, Message::Ask(ask) if ask.key.is_some());
         let duplicate = self.knobs.duplicate;
-        let dice = self.way(from, to);
-        if repeatable && dice.chance(duplicate) {
+        if repeatable && duplicate > 0.0 && self.way(from, to).chance(duplicate) {
+            let dice = self.way(from, to);
             let late = if dice.chance(0.3) { dice.below(6_000_000) } else { 0 };
             let at_us = self.now_us + self.travel(from, to) + late;
             self.stats.faults += 1;
@@ -160,7 +160,7 @@ impl World {
     pub fn reply(&mut self, who: Proc, call: CallId, reply: Reply) {
         let Some(to) = self.network.caller(call) else { return };
         let loss = self.knobs.loss;
-        if self.network.is_cut(who, to) || self.way(who, to).chance(loss) {
+        if self.network.is_cut(who, to) || (loss > 0.0 && self.way(who, to).chance(loss)) {
             return;
         }
         let at_us = self.now_us + self.travel(who, to);
