@@ -86,7 +86,7 @@ pub fn draw(seed: u64) -> (Knobs, Habits) {
         ..Knobs::calm()
     };
     let mut habits = Habits {
-        think_us: dice.between(150, 450) * 1_000,
+        think_us: dice.between(160, 480) * 1_000,
         operator_us: Some(dice.between(450, 2_600) * 1_000),
         ..Habits::default()
     };

@@ -99,7 +99,7 @@ impl World {
         let loss = self.knobs.loss;
         self.record(|recording, at| recording.asks(at, (call, from, to), &message, false));
         let cut = self.network.is_cut(from, to);
-        if cut || self.way(from, to).chance(loss) {
+        if cut || (loss > 0.0 && self.way(from, to).chance(loss)) {
             let fate = if cut { Fate::Cut } else { Fate::Lost };
             self.record(|recording, at| recording.lands(at, call, false, fate));
             return call;
@@ -110,8 +110,8 @@ impl World {
             Message::Directive { .. } | Message::Frame(_) | Message::MapWanted { .. }
         ) || matches!(&message, Message::Ask(ask) if ask.key.is_some());
         let duplicate = self.knobs.duplicate;
-        let dice = self.way(from, to);
-        if repeatable && dice.chance(duplicate) {
+        if repeatable && duplicate > 0.0 && self.way(from, to).chance(duplicate) {
+            let dice = self.way(from, to);
             let late = if dice.chance(0.3) { dice.below(6_000_000) } else { 0 };
             let at_us = self.now_us + self.travel(from, to) + late;
             self.stats.faults += 1;
@@ -179,7 +179,7 @@ impl World {
         let loss = self.knobs.loss;
         self.record(|recording, at| recording.answers(at, (call, who, to), &reply));
         let cut = self.network.is_cut(who, to);
-        if cut || self.way(who, to).chance(loss) {
+        if cut || (loss > 0.0 && self.way(who, to).chance(loss)) {
             let fate = if cut { Fate::Cut } else { Fate::Lost };
             self.record(|recording, at| recording.lands(at, call, true, fate));
             return;

@@ -386,8 +386,12 @@ impl World {
     pub fn plan_wake(&mut self, proc: Proc, wake: Option<sheaf_types::Time>) {
         let now_us = self.now_us;
         let chance = self.knobs.spurious_tick;
-        let dice = self.dice.processes.of(proc.code());
-        let spurious_us = dice.chance(chance).then(|| 1 + dice.below(2_000));
+        let spurious_us = if chance > 0.0 {
+            let dice = self.dice.processes.of(proc.code());
+            dice.chance(chance).then(|| 1 + dice.below(2_000))
+        } else {
+            None
+        };
         let Some(machine) = self.machines.get_mut(&proc) else { return };
         let mut wanted = wake.map(|time| machine.clock.when(time).max(now_us + 1));
         if let Some(after_us) = spurious_us {

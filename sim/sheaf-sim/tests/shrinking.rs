@@ -1,7 +1,8 @@
 //! Shrinking leaves what breaks something, and only that; and twins are compared where they can be.
 
 use sheaf_sim::draw;
-use sheaf_sim::plan::{Deed, Plan, Step, Who};
+use sheaf_sim::knobs::Knobs;
+use sheaf_sim::plan::{Deed, PhaseName, Plan, Step, Who, Wish, WishOptions};
 use sheaf_sim::shrink::shrink;
 use sheaf_sim::span::Span;
 use sheaf_sim::twin;
@@ -9,15 +10,17 @@ use sheaf_sim::twin;
 /// So slow that what begins meanwhile doesn't end before patience does.
 const FOR_EVER: u64 = 10_000_000;
 
-/// A plan with one step that breaks P6: what a machine so slow has begun is not over when the last call should be.
+/// A plan that breaks P6: a transition can't end that needs an engine so slow, and neither the change nor the fault is enough.
 fn plan_that_fails() -> Plan {
-    let mut plan = draw::plan(3);
-    plan.knobs.safety_us = 3_000_000;
-    plan.steps.retain(|step| step.at < Span(2_000_000) && step.phase.is_none());
+    let slow = Knobs { engine_mean_us: 20_000, engine_page_max: 1, ..Knobs::calm() };
+    let knobs = Knobs { gates: 3, safety_us: 3_000_000, loss: 0.01, ..slow };
+    let mut steps = draw::calls(3, &knobs, 100_000);
+    let grow = Wish::Grow { nodes: vec![0], options: WishOptions::default() };
+    steps.push(Step::at(Span(500_000), Deed::Ask(grow)));
     let who = Who::Gate(0);
-    let deed = Deed::Slow { who, times: FOR_EVER, lasts: Span(100_000) };
-    plan.steps.push(Step::at(Span(1_000_000), deed));
-    plan
+    let deed = Deed::Slow { who, times: FOR_EVER, lasts: Span(2_000_000) };
+    steps.push(Step { phase: Some(PhaseName::Copy), ..Step::at(Span(30_000), deed) });
+    Plan { seed: 3, knobs, steps }
 }
 
 #[test]
@@ -30,6 +33,7 @@ fn a_failing_plan_is_made_small_and_fails_in_the_same_way() {
     assert!(before > 20 && shrunk.after <= 5, "{before} steps, then {}", shrunk.after);
     let culprit = |step: &Step| matches!(step.deed, Deed::Slow { times: FOR_EVER, .. });
     assert!(shrunk.plan.steps.iter().any(culprit), "{:?}", shrunk.plan);
+    assert_eq!(shrunk.plan.knobs.loss, 0.0);
 }
 
 #[test]
