@@ -322,23 +322,6 @@ pub const ALL: &[Scope] = &[
         ..GROW
     },
     Scope {
-        name: "grow-directives-faulty",
-        about: "a directive is lost, and one arrives twice, late or too early",
-        budget: Budget { losses: 1, repeats: 1, ..NONE },
-        instant: CONTROL,
-        ci: false,
-        meets: &[Mark::BackedOut, Mark::RefencedCommit, Mark::LateRequest],
-        ..GROW
-    },
-    Scope {
-        name: "grow-two-crashes",
-        about: "processes crash twice while frames travel",
-        budget: Budget { crashes: 2, ..NONE },
-        ci: false,
-        meets: &[Mark::CrashInCopy, Mark::CrashInFence, Mark::RefencedCommit],
-        ..GROW
-    },
-    Scope {
         name: "grow-crash-lost",
         about: "any process crashes and one message of the data path is lost",
         budget: Budget { crashes: 1, losses: 1, ..NONE },
