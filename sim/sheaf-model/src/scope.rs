@@ -145,6 +145,13 @@ pub const ALL: &[Scope] = &[
         ..GROW
     },
     Scope {
+        name: "tiny-delete",
+        about: "a join with one delete, nothing goes wrong",
+        clients: &[&[Op::Delete(Id::A)]],
+        meets: &[Mark::Committed, Mark::Finished, Mark::CapturedDelete],
+        ..GROW
+    },
+    Scope {
         name: "grow-writes",
         about: "engines answer late: a write and a read of one point meet every step of the copy",
         clients: &[&[Op::Put(Id::A)], &[Op::Get(Id::A)]],
