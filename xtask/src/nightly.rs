@@ -95,6 +95,7 @@ fn plan(first_seed: u64, hours: f64) -> Vec<Part> {
         Part::of("meta", &["sim", "meta", "--seeds", &seeds(1_000)]),
         Part::of("stories", &["sim", "stories", "--seeds", &seeds(20)]),
         Part::of("swarm", &[&swarm[..], &["--minutes", &minutes(0.6)]].concat()).with_figures(),
+        Part::of("exhaustive", &["sim", "exhaustive", "--scope", "nightly"]),
         Part::of("zoo", &["zoo"]).with_figures(),
         Part::of("picture", &["picture-check"]),
         Part::of("bench", &["sim", "bench"]),

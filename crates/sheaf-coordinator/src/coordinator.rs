@@ -96,7 +96,7 @@ impl Coordinator {
         self.assert_invariants();
         debug_assert!(
             effects.wake.is_none_or(|(at, _)| at > now),
-            "I15 never-spins: {:?} is wanted at {now}",
+            "I16 never-spins: {:?} is wanted at {now}",
             effects.wake
         );
         effects

@@ -318,6 +318,6 @@ fn a_coordinator_that_may_decide_nothing_waits_and_does_not_spin() {
         world.now = world.now.plus_ms(60_000);
         let effects = world.core.handle(world.now, Event::Tick);
         let spins = effects.wake.is_some_and(|(at, _)| at <= world.now);
-        assert!(!spins, "I15 never-spins: {:?} at {}", effects.wake, world.now);
+        assert!(!spins, "I16 never-spins: {:?} at {}", effects.wake, world.now);
     }
 }

@@ -131,7 +131,7 @@ impl Gate {
         self.assert_invariants();
         debug_assert!(
             effects.wake.is_none_or(|(at, _)| at > now),
-            "I15 never-spins: {:?} is wanted at {now}",
+            "I16 never-spins: {:?} is wanted at {now}",
             effects.wake
         );
         effects

@@ -5,6 +5,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use sheaf_types::{PlacementKey, ShardId};
@@ -32,10 +33,10 @@ fn finalise(x: u64) -> u64 {
 ///
 /// The owner of a key is the shard with the smallest `-log2((score + 1) / 2^64) / weight`, compared exactly;
 /// ties go to the higher score, then to the smaller id. Among shards of equal weight that is the highest score.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placement(Arc<Inner>);
 
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Debug, PartialEq, Eq)]
 struct Inner {
     /// Every shard, by id.
     shards: BTreeMap<ShardId, Weight>,
@@ -43,13 +44,20 @@ struct Inner {
     classes: Vec<Class>,
 }
 
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Debug, PartialEq, Eq)]
 struct Class {
     weight: Weight,
     /// In order, never empty.
     ids: Vec<ShardId>,
     /// What each shard's id adds to a key, in the order of `ids`.
     offsets: Vec<u64>,
+}
+
+/// All else is calculated from the shards.
+impl Hash for Placement {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.shards.hash(state);
+    }
 }
 
 impl Placement {

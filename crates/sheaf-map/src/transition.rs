@@ -4,6 +4,7 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -22,16 +23,23 @@ pub struct Move {
 }
 
 /// What moves between two placements. Cheap to clone.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Moves(Arc<Inner>);
 
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Debug, PartialEq, Eq)]
 struct Inner {
     current: Placement,
     next: Placement,
     pairs: Vec<Move>,
     donors: Vec<ShardId>,
     recipients: Vec<ShardId>,
+}
+
+/// All else is calculated from the placements.
+impl Hash for Moves {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.0.current, &self.0.next).hash(state);
+    }
 }
 
 impl Moves {

@@ -179,7 +179,7 @@ impl Operation {
         );
         debug_assert!(
             effects.wake.is_none_or(|(at, _)| at > self.now),
-            "I15 never-spins: {:?} is wanted at {}",
+            "I16 never-spins: {:?} is wanted at {}",
             effects.wake,
             self.now
         );

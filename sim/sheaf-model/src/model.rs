@@ -365,7 +365,7 @@ held! {
     "I1 time-forward", "I2 map-monotone", "I3 one-writer", "I4 intent-before-effect", "I6 total-map",
     "I7 capture-gapless", "I8 invisible-until-commit", "I9 commit-proven", "I10 fenced-until-told",
     "I11 sweep-only-foreign", "I12 ids-never-reused", "I13 hold-has-deadline", "I14 queues-bounded",
-    "I17 answers-fit", "P1 acked-survives", "P2 linearizable", "P3 gather-exact", "P6 converges",
+    "I16 never-spins", "I17 answers-fit", "P1 acked-survives", "P2 linearizable", "P3 gather-exact", "P6 converges",
     "P8 nothing-destroyed",
 }
 

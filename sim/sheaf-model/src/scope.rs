@@ -145,6 +145,13 @@ pub const ALL: &[Scope] = &[
         ..GROW
     },
     Scope {
+        name: "tiny-delete",
+        about: "a join with one delete, nothing goes wrong",
+        clients: &[&[Op::Delete(Id::A)]],
+        meets: &[Mark::Committed, Mark::Finished, Mark::CapturedDelete],
+        ..GROW
+    },
+    Scope {
         name: "grow-writes",
         about: "engines answer late: a write and a read of one point meet every step of the copy",
         clients: &[&[Op::Put(Id::A)], &[Op::Get(Id::A)]],
@@ -319,23 +326,6 @@ pub const ALL: &[Scope] = &[
         instant: Instant { engines: true, store: true, answers: true, ..SLOW },
         ci: false,
         meets: &[Mark::HeldWriteMoves, Mark::FetchedMap, Mark::Captured],
-        ..GROW
-    },
-    Scope {
-        name: "grow-directives-faulty",
-        about: "a directive is lost, and one arrives twice, late or too early",
-        budget: Budget { losses: 1, repeats: 1, ..NONE },
-        instant: CONTROL,
-        ci: false,
-        meets: &[Mark::BackedOut, Mark::RefencedCommit, Mark::LateRequest],
-        ..GROW
-    },
-    Scope {
-        name: "grow-two-crashes",
-        about: "processes crash twice while frames travel",
-        budget: Budget { crashes: 2, ..NONE },
-        ci: false,
-        meets: &[Mark::CrashInCopy, Mark::CrashInFence, Mark::RefencedCommit],
         ..GROW
     },
     Scope {
