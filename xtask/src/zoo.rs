@@ -14,6 +14,47 @@ const SEEDS_MAX: u64 = 50_000;
 /// Seeds over which a harmless change must stay green.
 const HARMLESS_SEEDS: u64 = 2_000;
 
+/// The same for a harness that takes a second for each seed.
+const TURMOIL_SEEDS_MAX: u64 = 2_000;
+
+/// Who searches.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Harness {
+    Sim,
+    /// The one with the real shells: its own workspace, with flags of its own.
+    Turmoil,
+}
+
+impl Harness {
+    fn seeds_max(self) -> u64 {
+        match self {
+            Self::Sim => SEEDS_MAX,
+            Self::Turmoil => TURMOIL_SEEDS_MAX,
+        }
+    }
+
+    /// Where its mutants are.
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Sim => "sim/zoo",
+            Self::Turmoil => "sim/zoo/turmoil",
+        }
+    }
+
+    /// The folder, the package and the flags with which it is built, and where the build goes.
+    fn build(self) -> (&'static str, &'static str, &'static str, &'static str) {
+        match self {
+            Self::Sim => (".", "sheaf-sim", "--cap-lints allow", "build"),
+            Self::Turmoil => (
+                "sim/turmoil",
+                "sheaf-turmoil",
+                "--cfg tokio_unstable --cap-lints allow",
+                "build-turmoil",
+            ),
+        }
+    }
+}
+
 /// Which mutants, and how long.
 #[derive(Args)]
 pub struct Options {
@@ -23,6 +64,9 @@ pub struct Options {
     /// Seeds after which a mutant counts as not found
     #[arg(long, value_name = "SEEDS", default_value_t = SEEDS_MAX)]
     seeds_max: u64,
+    /// The defects of `sim/zoo/turmoil`, which only the real shells can have, found by the turmoil harness
+    #[arg(long)]
+    turmoil: bool,
     /// The counts, in a file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -51,13 +95,14 @@ struct Fate {
 /// # Errors
 /// A patch has no header or no longer applies, or a mutant doesn't compile.
 pub fn run(root: &Path, options: &Options) -> anyhow::Result<ExitCode> {
+    let harness = if options.turmoil { Harness::Turmoil } else { Harness::Sim };
     let zoo = root.join("target/zoo");
     let tree = zoo.join("tree");
     copy_sources(root, &tree)?;
     let mut fates = Vec::new();
-    for mutant in mutants(root, &options.only)? {
+    for mutant in mutants(&root.join(harness.folder()), &options.only)? {
         apply(&tree, &mutant, &[])?;
-        let fate = hunt(root, &zoo, &mutant, options.seeds_max);
+        let fate = hunt(harness, &zoo, &mutant, options.seeds_max.min(harness.seeds_max()));
         apply(&tree, &mutant, &["--reverse"])?;
         let fate = fate?;
         println!("{}", line(&fate));
@@ -97,10 +142,9 @@ fn summary(fates: &[Fate], json: Option<&Path>) -> anyhow::Result<ExitCode> {
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn mutants(root: &Path, only: &[String]) -> anyhow::Result<Vec<Mutant>> {
-    let folder = root.join("sim/zoo");
+fn mutants(folder: &Path, only: &[String]) -> anyhow::Result<Vec<Mutant>> {
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(&folder).with_context(|| format!("{}", folder.display()))? {
+    for entry in std::fs::read_dir(folder).with_context(|| format!("{}", folder.display()))? {
         let patch = entry?.path();
         if patch.extension().is_none_or(|extension| extension != "patch") {
             continue;
@@ -150,23 +194,36 @@ fn apply(tree: &Path, mutant: &Mutant, flags: &[&str]) -> anyhow::Result<()> {
 }
 
 /// Builds the simulator with the defect in it and lets it search.
-fn hunt(root: &Path, zoo: &Path, mutant: &Mutant, seeds_max: u64) -> anyhow::Result<Fate> {
-    let built = crate::cargo(&zoo.join("tree"))
-        .args(["build", "--quiet", "--profile", "sim", "--package", "sheaf-sim"])
-        .env("CARGO_TARGET_DIR", zoo.join("build"))
-        .env("RUSTFLAGS", "--cap-lints allow")
+fn hunt(
+    harness: Harness,
+    zoo: &Path,
+    mutant: &Mutant,
+    seeds_max: u64,
+) -> anyhow::Result<Fate> {
+    let (folder, package, flags, target) = harness.build();
+    let target = zoo.join(target);
+    let built = crate::cargo(&zoo.join("tree").join(folder))
+        .args(["build", "--quiet", "--profile", "sim", "--package", package])
+        .env("CARGO_TARGET_DIR", &target)
+        .env("RUSTFLAGS", flags)
         .status()?;
     ensure!(built.success(), "{} doesn't compile: adapt it to the code", mutant.name);
     let seeds = if mutant.fires.is_empty() { HARMLESS_SEEDS.min(seeds_max) } else { seeds_max };
-    let mut command = Command::new(zoo.join("build/sim/sheaf-sim"));
-    command.current_dir(root).args(["swarm", "--seeds", &format!("0..{seeds}")]);
+    let mut command = Command::new(target.join("sim").join(package));
+    command.current_dir(zoo);
+    if harness == Harness::Sim {
+        command.arg("swarm");
+    }
+    command.args(["--seeds", &format!("0..{seeds}")]);
     if !mutant.fires.is_empty() {
         command.args(["--named", &mutant.fires.join(",")]);
     }
     let ran = command.output()?;
     let text = String::from_utf8_lossy(&ran.stdout);
     let found = text.lines().find_map(|line| line.strip_prefix("found   "));
-    let stats = text.lines().find_map(|line| line.strip_prefix("swarm: "));
+    let stats = text.lines().find_map(|line| {
+        line.strip_prefix("swarm: ").or_else(|| line.strip_prefix("turmoil: "))
+    });
     let Some(stats) = stats else { bail!("{}: the simulator said {text}", mutant.name) };
     let seconds = stats.rsplit("; ").next().and_then(|last| last.split(' ').next());
     let first_seed =
