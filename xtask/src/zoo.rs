@@ -194,12 +194,7 @@ fn apply(tree: &Path, mutant: &Mutant, flags: &[&str]) -> anyhow::Result<()> {
 }
 
 /// Builds the simulator with the defect in it and lets it search.
-fn hunt(
-    harness: Harness,
-    zoo: &Path,
-    mutant: &Mutant,
-    seeds_max: u64,
-) -> anyhow::Result<Fate> {
+fn hunt(harness: Harness, zoo: &Path, mutant: &Mutant, seeds_max: u64) -> anyhow::Result<Fate> {
     let (folder, package, flags, target) = harness.build();
     let target = zoo.join(target);
     let built = crate::cargo(&zoo.join("tree").join(folder))
@@ -221,9 +216,9 @@ fn hunt(
     let ran = command.output()?;
     let text = String::from_utf8_lossy(&ran.stdout);
     let found = text.lines().find_map(|line| line.strip_prefix("found   "));
-    let stats = text.lines().find_map(|line| {
-        line.strip_prefix("swarm: ").or_else(|| line.strip_prefix("turmoil: "))
-    });
+    let stats = text
+        .lines()
+        .find_map(|line| line.strip_prefix("swarm: ").or_else(|| line.strip_prefix("turmoil: ")));
     let Some(stats) = stats else { bail!("{}: the simulator said {text}", mutant.name) };
     let seconds = stats.rsplit("; ").next().and_then(|last| last.split(' ').next());
     let first_seed =

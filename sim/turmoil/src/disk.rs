@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use redb::StorageBackend;
 use turmoil::fs::shim::std::fs::{self, File, OpenOptions};
 
-
 use crate::dice::Dice;
 
 /// The folder of a host's data, and the folder of its engine in it.
@@ -99,7 +98,9 @@ impl Plug {
     /// A write that may fail half-way.
     fn write(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
         if let Err(error) = self.works().and_then(|()| self.has_room()) {
-            if self.hardware.life.load(Ordering::SeqCst) == self.life && offset < file.metadata()?.len() {
+            if self.hardware.life.load(Ordering::SeqCst) == self.life
+                && offset < file.metadata()?.len()
+            {
                 file.write_all_at(&bytes[..bytes.len() / 2], offset)?;
             }
             return Err(error);

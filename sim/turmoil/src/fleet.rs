@@ -161,7 +161,8 @@ impl Fleet {
         let found = Mutex::new((Sum::default(), Vec::new()));
         std::thread::scope(|scope| {
             let work = || -> anyhow::Result<()> {
-                let over = || self.minutes.is_some_and(|m| begun.elapsed().as_secs_f64() > m * 60.0);
+                let over =
+                    || self.minutes.is_some_and(|m| begun.elapsed().as_secs_f64() > m * 60.0);
                 while !stop.load(Ordering::SeqCst) && !over() {
                     let Some(what) = runs.get(next.fetch_add(1, Ordering::SeqCst)) else { break };
                     let outcome = self.launch(what)?;
@@ -179,7 +180,8 @@ impl Fleet {
                 worker.join().unwrap_or_else(|_| anyhow::bail!("a worker panicked"))
             })
         })?;
-        let (sum, mut failures) = found.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let (sum, mut failures) =
+            found.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         failures.sort_by_key(|(what, _)| what.seed);
         println!("{}", sum.line(begun.elapsed().as_secs_f64()));
         let letters: Vec<String> =
@@ -196,7 +198,8 @@ impl Fleet {
 
     fn counts(&self, outcome: &Outcome) -> bool {
         let Some((text, ..)) = &outcome.broken else { return false };
-        self.named.is_empty() || self.named.iter().any(|number| text.contains(&format!("{number} ")))
+        self.named.is_empty()
+            || self.named.iter().any(|number| text.contains(&format!("{number} ")))
     }
 
     /// Each seed in two fresh processes; whether their traces are equal.

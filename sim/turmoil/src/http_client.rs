@@ -99,9 +99,7 @@ impl Caller {
         let collection = format!("{}/v1/collections/{COLLECTION}", net::url(router));
         let (method, url, body) = match work {
             Work::Upsert(points) => {
-                let point = |(id, stamp): &(PointId, Stamp)| {
-                    json!({ "id": id.as_str(), "vector": vector(id, *stamp), "payload": { "stamp": stamp } })
-                };
+                let point = |(id, stamp): &(PointId, Stamp)| json!({ "id": id.as_str(), "vector": vector(id, *stamp), "payload": { "stamp": stamp } });
                 let points: Vec<Value> = points.iter().map(point).collect();
                 let body = json!({ "points": points });
                 (Method::POST, format!("{collection}/points"), Some(body))

@@ -105,7 +105,8 @@ impl Operator {
                     tracing::info!(target: "sheaf_turmoil", %status, %body, "asked for {ask:?}");
                     let later = status.is_server_error();
                     // A node that has not yet confirmed that it left can't join; a migration has to end first.
-                    let busy = status == StatusCode::CONFLICT && matches!(ask, Ask::Grow(_) | Ask::Drain(_));
+                    let busy = status == StatusCode::CONFLICT
+                        && matches!(ask, Ask::Grow(_) | Ask::Drain(_));
                     if !later && !(busy && self.book.stage() < Stage::Liveness) {
                         return;
                     }

@@ -127,13 +127,16 @@ fn draw_asks(plan: &Plan) -> Vec<(u64, Ask)> {
     for _ in 0..more {
         at_ms += dice.between(500, 12_000);
         let shard = dice.below(u64::from(plan.shards)) as u32;
-        asks.push((at_ms, match dice.below(10) {
-            0..3 => Ask::Drain(shard),
-            3..6 => Ask::Grow(shard),
-            6 => Ask::Reweight(shard, dice.pick(&[0.25, 0.5, 2.0, 4.0])),
-            7 => Ask::Cancel,
-            _ => Ask::Pause,
-        }));
+        asks.push((
+            at_ms,
+            match dice.below(10) {
+                0..3 => Ask::Drain(shard),
+                3..6 => Ask::Grow(shard),
+                6 => Ask::Reweight(shard, dice.pick(&[0.25, 0.5, 2.0, 4.0])),
+                7 => Ask::Cancel,
+                _ => Ask::Pause,
+            },
+        ));
         if let Some((_, Ask::Pause)) = asks.last() {
             at_ms += dice.between(200, 3_000);
             asks.push((at_ms, Ask::Resume));

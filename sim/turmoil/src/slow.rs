@@ -72,7 +72,11 @@ impl<E: Engine> Engine for SlowEngine<E> {
         self.slowly(self.inner.apply(collection, writes))
     }
 
-    fn get(&self, collection: CollectionId, ids: Vec<PointId>) -> Reply<'_, Vec<Option<StoredPoint>>> {
+    fn get(
+        &self,
+        collection: CollectionId,
+        ids: Vec<PointId>,
+    ) -> Reply<'_, Vec<Option<StoredPoint>>> {
         self.slowly(self.inner.get(collection, ids))
     }
 
@@ -84,7 +88,12 @@ impl<E: Engine> Engine for SlowEngine<E> {
         self.slowly(self.inner.search(collection, search))
     }
 
-    fn count(&self, collection: CollectionId, accept: Accept, filter: Option<Filter>) -> Reply<'_, u64> {
+    fn count(
+        &self,
+        collection: CollectionId,
+        accept: Accept,
+        filter: Option<Filter>,
+    ) -> Reply<'_, u64> {
         self.slowly(self.inner.count(collection, accept, filter))
     }
 

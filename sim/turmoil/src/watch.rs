@@ -159,7 +159,8 @@ pub struct AtGate {
 /// Around a gate's routes: what a directive said and what was reported, and which writes were acknowledged.
 pub async fn at_gate(State(at): State<AtGate>, request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
-    let written = path.strip_prefix("/v1/collections/").and_then(|rest| rest.strip_suffix("/points"));
+    let written =
+        path.strip_prefix("/v1/collections/").and_then(|rest| rest.strip_suffix("/points"));
     if path == "/internal/directive" {
         return directive(&at, request, next).await;
     }
@@ -210,9 +211,8 @@ async fn write(at: &AtGate, collection: &str, request: Request, next: Next) -> R
         let map = at.book.record().map(|record| Arc::clone(&record.map));
         let entry = map.as_ref().and_then(|map| map.collection(collection).cloned());
         let points = ids(&body).into_iter();
-        let points = entry.map(|entry| {
-            points.map(|id| PointAt { collection: entry.id, id }).collect::<Vec<_>>()
-        });
+        let points = entry
+            .map(|entry| points.map(|id| PointAt { collection: entry.id, id }).collect::<Vec<_>>());
         let points = points.unwrap_or_default();
         at.book.fact(Fact::Acknowledged { node: NodeId(at.node), shard, version, points });
     }

@@ -35,9 +35,13 @@ impl Weather {
             }
             Fault::Lag { host, ms_max } => lag(sim, plan, host, *ms_max),
             Fault::Off { host, silent } => self.off(sim, site, plan, host, *silent),
-            Fault::DiskFails { host, ppm } => site.with_disk(host, |machine| machine.hardware.fail(*ppm)),
+            Fault::DiskFails { host, ppm } => {
+                site.with_disk(host, |machine| machine.hardware.fail(*ppm))
+            }
             Fault::DiskFull { host } => site.with_disk(host, |machine| machine.hardware.fill(true)),
-            Fault::Slow { host, mean_us } => site.with_disk(host, |machine| machine.pace.set(*mean_us)),
+            Fault::Slow { host, mean_us } => {
+                site.with_disk(host, |machine| machine.pace.set(*mean_us))
+            }
         }
     }
 
@@ -56,9 +60,15 @@ impl Weather {
             }
             Fault::Lag { host, .. } => lag(sim, plan, host, plan.latency_ms.1),
             Fault::Off { host, silent } => self.on(sim, plan, host, *silent),
-            Fault::DiskFails { host, .. } => site.with_disk(host, |machine| machine.hardware.fail(0)),
-            Fault::DiskFull { host } => site.with_disk(host, |machine| machine.hardware.fill(false)),
-            Fault::Slow { host, .. } => site.with_disk(host, |machine| machine.pace.set(plan.engine_us)),
+            Fault::DiskFails { host, .. } => {
+                site.with_disk(host, |machine| machine.hardware.fail(0))
+            }
+            Fault::DiskFull { host } => {
+                site.with_disk(host, |machine| machine.hardware.fill(false))
+            }
+            Fault::Slow { host, .. } => {
+                site.with_disk(host, |machine| machine.pace.set(plan.engine_us))
+            }
         }
     }
 

@@ -134,9 +134,8 @@ impl World<'_> {
         self.sim.host(COORDINATOR, move || node::run(machine.clone(), node::coordinator_process));
         for number in 0..self.plan.shards {
             let machine = self.machine(&shard_name(number), number);
-            self.sim.host(shard_name(number), move || {
-                node::run(machine.clone(), node::shard_process)
-            });
+            self.sim
+                .host(shard_name(number), move || node::run(machine.clone(), node::shard_process));
         }
         for number in 0..self.plan.routers {
             let machine = self.machine(&router_name(number), number);
