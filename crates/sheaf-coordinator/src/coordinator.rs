@@ -93,6 +93,11 @@ impl Coordinator {
         }
         self.settle(&mut effects);
         self.assert_invariants();
+        debug_assert!(
+            effects.wake.is_none_or(|(at, _)| at > now),
+            "I15 never-spins: {:?} is wanted at {now}",
+            effects.wake
+        );
         effects
     }
 
@@ -310,7 +315,10 @@ impl Coordinator {
         if self.ledger.reigns() && self.ledger.is_free() {
             let autoscale = self.config.autoscale.enabled && !self.asks.has_autoscale();
             wakes.push(autoscale.then_some((self.autoscale_at, WakeReason::Autoscale)));
-            wakes.push(moves::wake(&self.facts()));
+            // What a gate knows better stops every decision; the polls go on, and tell when that ends.
+            if self.contacts.ahead_of(self.ledger.durable()).is_none() {
+                wakes.push(moves::wake(&self.facts()));
+            }
         }
         wakes.into_iter().flatten().min_by_key(|(at, _)| *at)
     }

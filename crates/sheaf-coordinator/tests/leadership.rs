@@ -302,3 +302,22 @@ fn a_coordinator_whose_store_was_set_back_decides_nothing() {
     world.advance(10_000);
     assert_eq!((world.version(), world.record().transition.clone()), before);
 }
+
+/// Found by the swarm, seed 2078200084779: the budget of the fence was over, and nothing may be decided.
+#[test]
+fn a_coordinator_that_may_decide_nothing_waits_and_does_not_spin() {
+    let mut world = World::of_shards(2);
+    world.grow(3);
+    world.advance_to("fence");
+    let (shard, poll) = world.sent.last().map(|out| (out.shard, out.poll)).unwrap();
+    let answer = PollAnswer::Refused(DirectiveRefusal::Deposed { highest: Term(9) });
+    let effects = world.core.handle(world.now, Event::Reported { shard, poll, answer });
+    assert!(effects.load);
+    drop(world.core.handle(world.now, Event::Loaded { read: StoreRead::Failed }));
+    for _ in 0..3 {
+        world.now = world.now.plus_ms(60_000);
+        let effects = world.core.handle(world.now, Event::Tick);
+        let spins = effects.wake.is_some_and(|(at, _)| at <= world.now);
+        assert!(!spins, "I15 never-spins: {:?} at {}", effects.wake, world.now);
+    }
+}

@@ -127,6 +127,11 @@ impl Gate {
         }
         self.settle(fx);
         self.assert_invariants();
+        debug_assert!(
+            effects.wake.is_none_or(|(at, _)| at > now),
+            "I15 never-spins: {:?} is wanted at {now}",
+            effects.wake
+        );
         effects
     }
 

@@ -177,6 +177,12 @@ impl Operation {
             "I6 total-map: a call to a shard that is not in map {}",
             self.map.version()
         );
+        debug_assert!(
+            effects.wake.is_none_or(|(at, _)| at > self.now),
+            "I15 never-spins: {:?} is wanted at {}",
+            effects.wake,
+            self.now
+        );
         match &self.shape {
             Shape::Points(points) => points.assert_invariants(),
             Shape::Scatter(scatter) => scatter.assert_invariants(),

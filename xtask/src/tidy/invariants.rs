@@ -11,7 +11,12 @@ use super::tree::Tree;
 
 const PAGE: &str = "docs/INVARIANTS.md";
 /// Where checkers live.
-const CHECKERS: [&str; 3] = ["sim/sheaf-checkers/src/", "tests/", "crates/sheaf-gate/tests/"];
+const CHECKERS: [&str; 4] = [
+    "sim/sheaf-checkers/src/",
+    "tests/",
+    "crates/sheaf-gate/tests/",
+    "crates/sheaf-coordinator/tests/",
+];
 const REMEDY: &str = "write the row as | I3 | one-writer | … | `crates/…/file.rs` | `sim/sheaf-checkers/src/file.rs` |";
 
 struct Row {
