@@ -18,6 +18,9 @@ pub const CARGO_ARGS: [&str; 6] = ["run", "--quiet", "--profile", "sim", "--pack
 pub const EXHAUSTIVE_ARGS: [&str; 6] =
     ["run", "--quiet", "--profile", "sim", "--package", "sheaf-model"];
 
+/// Builds and starts the harness that runs the shells, too; its own arguments follow.
+const TURMOIL_ARGS: [&str; 4] = ["run", "--quiet", "--profile", "sim"];
+
 /// The simulator's part in `ci`. More seeds: `cargo xtask sim swarm --seeds 0..1000000`.
 pub const SMOKE: [&str; 3] = ["swarm", "--seeds", "0..2000"];
 
@@ -40,6 +43,12 @@ pub fn run(root: &Path, args: &[String]) -> anyhow::Result<ExitCode> {
         Some(("exhaustive", rest)) => {
             let mut command = crate::cargo(root);
             command.args(EXHAUSTIVE_ARGS).arg("--").args(rest);
+            crate::pass_on(command)
+        }
+        Some(("turmoil", rest)) => {
+            // Its own workspace with its own flags, which cargo reads from the folder that it is started in.
+            let mut command = crate::cargo(&root.join("sim/turmoil"));
+            command.args(TURMOIL_ARGS).arg("--").args(rest);
             crate::pass_on(command)
         }
         _ => {

@@ -16,6 +16,50 @@ const SEEDS_MAX: u64 = 50_000;
 /// Seeds over which a harmless change must stay green.
 const HARMLESS_SEEDS: u64 = 2_000;
 
+/// The same for a harness that takes a second for each seed.
+const TURMOIL_SEEDS_MAX: u64 = 2_000;
+
+/// Who searches.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Harness {
+    Sim,
+    Exhaustive,
+    /// The one with the real shells: its own workspace, with flags of its own.
+    Turmoil,
+}
+
+impl Harness {
+    fn seeds_max(self) -> u64 {
+        if self == Self::Turmoil { TURMOIL_SEEDS_MAX } else { SEEDS_MAX }
+    }
+
+    /// Where its mutants are.
+    fn folder(self) -> &'static str {
+        if self == Self::Turmoil { "sim/zoo/turmoil" } else { "sim/zoo" }
+    }
+
+    /// Its package, and the folder and flags with which that is built.
+    fn package(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::Sim => ("sheaf-sim", ".", "--cap-lints allow"),
+            Self::Exhaustive => ("sheaf-model", ".", "--cap-lints allow"),
+            Self::Turmoil => {
+                ("sheaf-turmoil", "sim/turmoil", "--cfg tokio_unstable --cap-lints allow")
+            }
+        }
+    }
+
+    /// Where its builds with a defect go.
+    fn target(self, zoo: &Path) -> PathBuf {
+        zoo.join(if self == Self::Turmoil { "build-turmoil" } else { "build" })
+    }
+
+    /// What runs it, once it is built.
+    fn binary(self, zoo: &Path) -> PathBuf {
+        self.target(zoo).join("sim").join(self.package().0)
+    }
+}
+
 /// Which mutants, and how long.
 #[derive(Args)]
 pub struct Options {
@@ -31,6 +75,9 @@ pub struct Options {
     /// Search all states of a few small clusters instead of drawing seeds
     #[arg(long)]
     exhaustive: bool,
+    /// The defects of `sim/zoo/turmoil`, which only the real shells can have, found by the turmoil harness
+    #[arg(long, conflicts_with_all = ["exhaustive", "shrink", "pictures"])]
+    turmoil: bool,
     /// The counts, in a file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -43,7 +90,17 @@ impl Options {
     /// One mutant, and the picture of the run in which it was found.
     pub fn picture_of(name: &str, folder: &Path) -> Self {
         let (only, pictures) = (vec![name.to_owned()], Some(folder.to_owned()));
-        Self { only, seeds_max: SEEDS_MAX, shrink: None, exhaustive: false, json: None, pictures }
+        let (exhaustive, turmoil) = (false, false);
+        let seeds_max = SEEDS_MAX;
+        Self { only, seeds_max, shrink: None, exhaustive, turmoil, json: None, pictures }
+    }
+
+    fn harness(&self) -> Harness {
+        match (self.exhaustive, self.turmoil) {
+            (true, _) => Harness::Exhaustive,
+            (false, true) => Harness::Turmoil,
+            (false, false) => Harness::Sim,
+        }
     }
 }
 
@@ -74,16 +131,17 @@ pub fn run(root: &Path, options: &Options) -> anyhow::Result<ExitCode> {
     let zoo = root.join("target/zoo");
     let tree = zoo.join("tree");
     copy_sources(root, &tree)?;
+    let harness = options.harness();
     let mut fates = Vec::new();
-    for mutant in mutants(root, &options.only)? {
+    for mutant in mutants(&root.join(harness.folder()), &options.only)? {
         apply(&tree, &mutant, &[])?;
-        let mut fate = match options.exhaustive {
-            true => exhaustive::hunt(root, &zoo, &mutant),
-            false => hunt(root, &zoo, &mutant, options.seeds_max),
+        let mut fate = match harness {
+            Harness::Exhaustive => exhaustive::hunt(root, &zoo, &mutant),
+            _ => hunt(harness, &zoo, &mutant, options.seeds_max.min(harness.seeds_max())),
         };
         if let (Some(folder), Ok(fate)) = (&options.shrink, &mut fate)
             && fate.seeds > 0
-            && !options.exhaustive
+            && harness == Harness::Sim
         {
             fate.told.push_str(&shrink(root, &zoo, &mutant, fate.seeds - 1, folder)?);
         }
@@ -104,7 +162,7 @@ fn draw(root: &Path, zoo: &Path, fate: &Fate, folder: &Path) -> anyhow::Result<(
     let Some(seed) = fate.seeds.checked_sub(1) else { return Ok(()) };
     std::fs::create_dir_all(folder)?;
     let file = folder.join(format!("{}.html", fate.name));
-    let mut command = Command::new(zoo.join("build/sim/sheaf-sim"));
+    let mut command = Command::new(Harness::Sim.binary(zoo));
     command.current_dir(root).args(["swarm", "--seed", &seed.to_string(), "--html"]).arg(&file);
     // The run fails: that is what it is drawn for.
     command.output()?;
@@ -142,10 +200,9 @@ fn summary(fates: &[Fate], json: Option<&Path>) -> anyhow::Result<ExitCode> {
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn mutants(root: &Path, only: &[String]) -> anyhow::Result<Vec<Mutant>> {
-    let folder = root.join("sim/zoo");
+fn mutants(folder: &Path, only: &[String]) -> anyhow::Result<Vec<Mutant>> {
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(&folder).with_context(|| format!("{}", folder.display()))? {
+    for entry in std::fs::read_dir(folder).with_context(|| format!("{}", folder.display()))? {
         let patch = entry?.path();
         if patch.extension().is_none_or(|extension| extension != "patch") {
             continue;
@@ -203,7 +260,7 @@ fn shrink(
     folder: &Path,
 ) -> anyhow::Result<String> {
     let file = root.join(folder).join(format!("zoo-{}.toml", mutant.name));
-    let ran = Command::new(zoo.join("build/sim/sheaf-sim"))
+    let ran = Command::new(Harness::Sim.binary(zoo))
         .current_dir(root)
         .args(["swarm", "--shrink", "--seed", &seed.to_string(), "--keep"])
         .arg(&file)
@@ -221,29 +278,36 @@ fn shrink(
 }
 
 /// Builds a harness with the defect in it.
-fn build(zoo: &Path, mutant: &Mutant, package: &str) -> anyhow::Result<()> {
-    let built = crate::cargo(&zoo.join("tree"))
+fn build(harness: Harness, zoo: &Path, mutant: &Mutant) -> anyhow::Result<()> {
+    let (package, folder, flags) = harness.package();
+    let built = crate::cargo(&zoo.join("tree").join(folder))
         .args(["build", "--quiet", "--profile", "sim", "--package", package])
-        .env("CARGO_TARGET_DIR", zoo.join("build"))
-        .env("RUSTFLAGS", "--cap-lints allow")
+        .env("CARGO_TARGET_DIR", harness.target(zoo))
+        .env("RUSTFLAGS", flags)
         .status()?;
     ensure!(built.success(), "{} doesn't compile: adapt it to the code", mutant.name);
     Ok(())
 }
 
 /// Builds the simulator with the defect in it and lets it search.
-fn hunt(root: &Path, zoo: &Path, mutant: &Mutant, seeds_max: u64) -> anyhow::Result<Fate> {
-    build(zoo, mutant, "sheaf-sim")?;
+fn hunt(harness: Harness, zoo: &Path, mutant: &Mutant, seeds_max: u64) -> anyhow::Result<Fate> {
+    build(harness, zoo, mutant)?;
     let seeds = if mutant.fires.is_empty() { HARMLESS_SEEDS.min(seeds_max) } else { seeds_max };
-    let mut command = Command::new(zoo.join("build/sim/sheaf-sim"));
-    command.current_dir(root).args(["swarm", "--seeds", &format!("0..{seeds}")]);
+    let mut command = Command::new(harness.binary(zoo));
+    command.current_dir(zoo);
+    if harness == Harness::Sim {
+        command.arg("swarm");
+    }
+    command.args(["--seeds", &format!("0..{seeds}")]);
     if !mutant.fires.is_empty() {
         command.args(["--named", &mutant.fires.join(",")]);
     }
     let ran = command.output()?;
     let text = String::from_utf8_lossy(&ran.stdout);
     let found = text.lines().find_map(|line| line.strip_prefix("found   "));
-    let stats = text.lines().find_map(|line| line.strip_prefix("swarm: "));
+    let stats = text
+        .lines()
+        .find_map(|line| line.strip_prefix("swarm: ").or_else(|| line.strip_prefix("turmoil: ")));
     let Some(stats) = stats else { bail!("{}: the simulator said {text}", mutant.name) };
     let seconds = stats.rsplit("; ").next().and_then(|last| last.split(' ').next());
     let first_seed =

@@ -6,12 +6,12 @@ use std::process::Command;
 
 use anyhow::Context;
 
-use super::{Fate, Mutant, build};
+use super::{Fate, Harness, Mutant, build};
 
 /// Builds the exhaustive harness with the defect in it and lets it search the scopes of `ci`.
 pub(super) fn hunt(root: &Path, zoo: &Path, mutant: &Mutant) -> anyhow::Result<Fate> {
-    build(zoo, mutant, "sheaf-model")?;
-    let mut command = Command::new(zoo.join("build/sim/sheaf-model"));
+    build(Harness::Exhaustive, zoo, mutant)?;
+    let mut command = Command::new(Harness::Exhaustive.binary(zoo));
     let ran = command.current_dir(root).args(["--scope", "ci"]).output()?;
     let text = String::from_utf8_lossy(&ran.stdout);
     let sum = text.lines().find(|line| line.starts_with("all "));

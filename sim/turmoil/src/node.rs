@@ -1,0 +1,201 @@
+//! The cluster's processes: production's parts, put together as production does, on simulated hardware.
+//!
+//! Decides when a process that doesn't start is started again, and which reasons for not starting break a promise.
+
+use std::fmt::Display;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use sheaf_coordinator::Config;
+use sheaf_engines::embedded::Work;
+use sheaf_engines::{Embedded, EmbeddedOptions, Engine, EngineError};
+use sheaf_http::auth::Keys;
+use sheaf_http::coordinator::{CoordinatorApiParts, HttpGates, coordinator};
+use sheaf_http::gate::{HttpPeers, gate};
+use sheaf_http::router::{Coordinators, RouterParts, router};
+use sheaf_runtime::coordinator::{CoordinatorHost, CoordinatorOpenError, CoordinatorParts};
+use sheaf_runtime::gate::{GateHost, GateParts, OpenError};
+use sheaf_runtime::router::{KeeperOptions, RouterHost};
+use sheaf_runtime::{Clock, entropy};
+use sheaf_stores::{FileStore, StoreError};
+use sheaf_types::{ClusterId, Time};
+
+use crate::book::Book;
+use crate::disk::{EngineDisk, Folder, Hardware};
+use crate::net;
+use crate::slow::{Pace, SlowEngine};
+use crate::watch::{AtGate, Owner, WatchedGates, WatchedStore, at_gate};
+
+/// The wall clock when a run begins.
+const ORIGIN_MS: u64 = 1_700_000_000_000;
+/// Between a start that failed and the next one, as a service manager would have it.
+const RESTART_PAUSE: Duration = Duration::from_millis(500);
+/// Bytes of pages that redb keeps in memory: little, so that the disk is asked.
+const CACHE_BYTES: usize = 256 * 1024;
+
+/// What a process is started with, each time.
+#[derive(Clone)]
+pub struct Machine {
+    pub book: Arc<Book>,
+    pub number: u32,
+    /// How far its wall clock is ahead.
+    pub skew_ms: u64,
+    pub hardware: Arc<Hardware>,
+    pub pace: Arc<Pace>,
+    /// The shards that a new cluster begins with.
+    pub seeds: Vec<String>,
+    pub fence_budget_ms: Option<u64>,
+}
+
+/// Why a process doesn't run.
+#[derive(Debug)]
+pub enum Failure {
+    /// Started again later it may run.
+    Later(String),
+    /// It found something that can't be, whatever happened to its disk.
+    Damaged(String),
+}
+
+fn later(reason: impl Display) -> Failure {
+    Failure::Later(reason.to_string())
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Damaged(what) => Self::Damaged(what),
+            StoreError::Unavailable(what) | StoreError::InUse(what) => Self::Later(what),
+        }
+    }
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Damaged(what) => Self::Damaged(what),
+            other => later(other),
+        }
+    }
+}
+
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Ledger(error) => error.into(),
+            OpenError::Engine(error) => error.into(),
+            OpenError::LedgerNotStored(error) => later(error),
+            OpenError::LedgerForm { .. } | OpenError::LedgerLost { .. } => {
+                Self::Damaged(error.to_string())
+            }
+        }
+    }
+}
+
+impl From<CoordinatorOpenError> for Failure {
+    fn from(error: CoordinatorOpenError) -> Self {
+        match error {
+            CoordinatorOpenError::Store(error) => error.into(),
+            CoordinatorOpenError::Record { .. } | CoordinatorOpenError::RecordForm { .. } => {
+                Self::Damaged(error.to_string())
+            }
+        }
+    }
+}
+
+/// Runs a process for as long as its host is on.
+pub async fn run<F>(machine: Machine, start: impl Fn(Machine) -> F) -> turmoil::Result
+where
+    F: Future<Output = Result<(), Failure>>,
+{
+    let counts = &machine.book.counts;
+    loop {
+        counts.boots.fetch_add(1, Ordering::SeqCst);
+        match start(machine.clone()).await {
+            Ok(()) => return Ok(()),
+            Err(Failure::Later(reason)) => {
+                tracing::warn!(target: "sheaf_turmoil", reason, "doesn't start");
+            }
+            Err(Failure::Damaged(reason)) => {
+                machine.book.broken("I5 durable", format!("a node doesn't start: {reason}"));
+            }
+        }
+        counts.failed_boots.fetch_add(1, Ordering::SeqCst);
+        tokio::time::sleep(RESTART_PAUSE).await;
+    }
+}
+
+impl Machine {
+    fn clock(&self) -> Clock {
+        let since_ms = turmoil::sim_elapsed().unwrap_or_default().as_millis() as u64;
+        Clock::starting_at(Time(ORIGIN_MS + self.skew_ms + since_ms))
+    }
+
+    fn store(&self, name: &str, owner: Owner) -> Result<WatchedStore<FileStore<Folder>>, Failure> {
+        let folder = Folder::open(self.hardware.plug()).map_err(later)?;
+        let store = FileStore::open(folder, name)?;
+        Ok(WatchedStore::new(store, Arc::clone(&self.book), owner))
+    }
+}
+
+/// `sheaf coordinator`
+pub async fn coordinator_process(machine: Machine) -> Result<(), Failure> {
+    let transport = Arc::new(net::transport());
+    let store = machine.store("coordinator", Owner::Coordinator)?;
+    let gates = HttpGates::new(transport.clone(), None);
+    let gates = WatchedGates { inner: gates, book: Arc::clone(&machine.book) };
+    let default = Config::default();
+    let fence_budget_ms = machine.fence_budget_ms.unwrap_or(default.fence_budget_ms);
+    let host = CoordinatorHost::open(CoordinatorParts {
+        clock: machine.clock(),
+        store: Arc::new(store),
+        gates: Arc::new(gates),
+        config: Config { fence_budget_ms, ..default },
+        new_cluster_id: ClusterId::from(entropy::name()),
+        seed: entropy::seed(),
+    });
+    let host = host.await?;
+    let founding = host.clone();
+    let seeds = machine.seeds.clone();
+    tokio::spawn(async move { founding.found(seeds).await });
+    let parts = CoordinatorApiParts { host, transport, keys: Keys::open(), authorization: None };
+    net::serve(coordinator(parts)).await.map_err(later)
+}
+
+/// `sheaf shard`
+pub async fn shard_process(machine: Machine) -> Result<(), Failure> {
+    let ledger = machine.store("ledger", Owner::Gate(machine.number))?;
+    let mut options = EmbeddedOptions::on(Arc::new(EngineDisk(machine.hardware.plug())));
+    options.work = Work::Inline;
+    options.cache_bytes = CACHE_BYTES;
+    let engine = SlowEngine { inner: Embedded::open(options)?, pace: Arc::clone(&machine.pace) };
+    let engine: Arc<dyn Engine> = Arc::new(engine);
+    let transport = Arc::new(net::transport());
+    let peers = HttpPeers::new(transport, &[net::url("coordinator")], None).map_err(later)?;
+    let host = GateHost::open(GateParts {
+        clock: machine.clock(),
+        ledger: Arc::new(ledger),
+        engine,
+        peers: Arc::new(peers),
+        new_store_id: entropy::store_id(),
+    });
+    let routes = gate(host.await?, Keys::open());
+    let at = AtGate { book: Arc::clone(&machine.book), node: machine.number };
+    let routes = routes.layer(axum::middleware::from_fn_with_state(at, at_gate));
+    net::serve(routes).await.map_err(later)
+}
+
+/// `sheaf router`
+pub async fn router_process(machine: Machine) -> Result<(), Failure> {
+    let transport = Arc::new(net::transport());
+    let coordinators = Coordinators::new(transport.clone(), &[net::url("coordinator")], None);
+    let coordinators = coordinators.map_err(later)?;
+    let source = Arc::new(coordinators.clone());
+    let options = KeeperOptions::default();
+    let (host, keeper) = RouterHost::new(machine.clock(), source, options, entropy::seed());
+    tokio::spawn(keeper);
+    machine.book.router_started(machine.number, host.clone());
+    let parts = RouterParts { host, transport, coordinators, keys: Keys::open(), peer_key: None };
+    net::serve(router(parts).map_err(later)?).await.map_err(later)
+}

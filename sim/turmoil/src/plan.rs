@@ -1,0 +1,199 @@
+//! A run as it is drawn from a seed: the cluster, its clients, what the operator asks, and what goes wrong when.
+
+use sheaf_checkers::Phase;
+
+use crate::dice::{Dice, Purpose};
+use crate::operator::{Ask, shard_name};
+
+/// The hosts that can fail or be cut off.
+pub const COORDINATOR: &str = "coordinator";
+
+pub fn router_name(number: u32) -> String {
+    format!("router-{number}")
+}
+
+/// When a fault begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// Milliseconds after the cluster was founded.
+    At(u64),
+    /// Milliseconds after a transition was first stored in this phase.
+    Phase(Phase, u64),
+}
+
+/// Something that goes wrong, for a while.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing gets from the one to the others, nor back if `both`.
+    Cut { host: String, others: Vec<String>, both: bool },
+    /// Nothing is delivered either way until the end, then everything.
+    Hold { host: String, other: String },
+    /// Of a thousand messages between the two, so many break the link for a moment.
+    Loss { host: String, other: String, permille: u64 },
+    /// Messages of this host take up to so many milliseconds.
+    Lag { host: String, ms_max: u64 },
+    /// The host goes off, and on again at the end; what it didn't sync is lost. `silent`: nobody hears of it, as when the
+    /// power fails.
+    Off { host: String, silent: bool },
+    /// Of a million calls of the host's disk, so many fail.
+    DiskFails { host: String, ppm: u32 },
+    /// Nothing can be written.
+    DiskFull { host: String },
+    /// Each call of the engine takes about so long.
+    Slow { host: String, mean_us: u64 },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Planned {
+    pub when: When,
+    pub for_ms: u64,
+    pub fault: Fault,
+}
+
+/// A whole run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub seed: u64,
+    pub tick_ms: u64,
+    pub latency_ms: (u64, u64),
+    pub routers: u32,
+    /// Shards of the new cluster: the first of all.
+    pub founders: u32,
+    pub shards: u32,
+    pub clients: u64,
+    pub points: u64,
+    pub think_ms: u64,
+    pub skews_ms: Vec<u64>,
+    pub engine_us: u64,
+    /// Bytes that a disk writes whole or not at all; `None`: what wasn't synced is lost whole.
+    pub torn_bytes: Option<u64>,
+    pub fence_budget_ms: Option<u64>,
+    /// Milliseconds of the phase in which nothing may go wrong.
+    pub safety_ms: u64,
+    pub asks: Vec<(u64, Ask)>,
+    pub faults: Vec<Planned>,
+}
+
+impl Plan {
+    /// A cluster without faults and asks.
+    pub fn quiet(seed: u64) -> Self {
+        let mut dice = Dice::new(seed, Purpose::Knobs);
+        let shards = dice.between(3, 4) as u32;
+        let low = dice.between(0, 2);
+        Self {
+            seed,
+            tick_ms: dice.pick(&[1, 2, 5, 5, 10, 10, 10]),
+            latency_ms: (low, low + dice.between(1, 8)),
+            routers: 2,
+            founders: 2,
+            shards,
+            clients: dice.between(3, 5),
+            points: dice.pick(&[24, 60, 150, 300]),
+            think_ms: dice.pick(&[80, 150, 300]),
+            skews_ms: (0..10).map(|_| dice.below(20_000)).collect(),
+            engine_us: dice.pick(&[0, 300, 2_000, 8_000]),
+            torn_bytes: dice.pick(&[None, Some(512), Some(4_096)]),
+            fence_budget_ms: dice.pick(&[None, None, Some(100), Some(2_000)]),
+            safety_ms: dice.between(45, 60) * 1_000,
+            asks: Vec::new(),
+            faults: Vec::new(),
+        }
+    }
+
+    /// What the swarm runs under this seed.
+    pub fn draw(seed: u64) -> Self {
+        let mut plan = Self::quiet(seed);
+        plan.asks = draw_asks(&plan);
+        plan.faults = draw_faults(&plan);
+        plan
+    }
+
+    /// The hosts of the cluster.
+    pub fn hosts(&self) -> Vec<String> {
+        let shards = (0..self.shards).map(shard_name);
+        let routers = (0..self.routers).map(router_name);
+        std::iter::once(COORDINATOR.to_owned()).chain(shards).chain(routers).collect()
+    }
+}
+
+fn draw_asks(plan: &Plan) -> Vec<(u64, Ask)> {
+    let mut dice = Dice::new(plan.seed, Purpose::Operator);
+    let mut asks = Vec::new();
+    let mut at_ms = dice.between(2_000, 8_000);
+    let spare = plan.founders;
+    let grow = dice.chance(0.75);
+    asks.push((at_ms, if grow { Ask::Grow(spare) } else { Ask::Drain(0) }));
+    let more = dice.between(0, 3);
+    for _ in 0..more {
+        at_ms += dice.between(500, 12_000);
+        let shard = dice.below(u64::from(plan.shards)) as u32;
+        asks.push((
+            at_ms,
+            match dice.below(10) {
+                0..3 => Ask::Drain(shard),
+                3..6 => Ask::Grow(shard),
+                6 => Ask::Reweight(shard, dice.pick(&[0.25, 0.5, 2.0, 4.0])),
+                7 => Ask::Cancel,
+                _ => Ask::Pause,
+            },
+        ));
+        if let Some((_, Ask::Pause)) = asks.last() {
+            at_ms += dice.between(200, 3_000);
+            asks.push((at_ms, Ask::Resume));
+        }
+    }
+    asks
+}
+
+/// Which kinds of faults a seed has at all is drawn first: what never fails together is met, too.
+fn draw_faults(plan: &Plan) -> Vec<Planned> {
+    let mut dice = Dice::new(plan.seed, Purpose::Faults);
+    let kinds: Vec<u64> = (0..KINDS).filter(|_| dice.chance(0.4)).collect();
+    if kinds.is_empty() {
+        return Vec::new();
+    }
+    let count = dice.between(2, 10);
+    (0..count)
+        .map(|_| {
+            let kind = dice.pick(&kinds);
+            let when = if dice.chance(0.5) {
+                let phases = [Phase::Prepare, Phase::Copy, Phase::Fence, Phase::Sweep];
+                When::Phase(dice.pick(&phases), dice.pick(&[0, 5, 30, 100, 400, 1_500]))
+            } else {
+                When::At(dice.below(plan.safety_ms))
+            };
+            let for_ms = dice.pick(&[50, 300, 1_000, 3_000, 8_000]);
+            Planned { when, for_ms, fault: draw_fault(plan, &mut dice, kind) }
+        })
+        .collect()
+}
+
+/// How many kinds of faults `draw_fault` knows.
+const KINDS: u64 = 9;
+
+fn draw_fault(plan: &Plan, dice: &mut Dice, kind: u64) -> Fault {
+    let hosts = plan.hosts();
+    let host = dice.pick(&hosts);
+    let others: Vec<String> = hosts.iter().filter(|other| **other != host).cloned().collect();
+    let other = dice.pick(&others);
+    let shard = shard_name(dice.below(u64::from(plan.shards)) as u32);
+    let with_disk = if dice.chance(0.3) { COORDINATOR.to_owned() } else { shard };
+    match kind {
+        // Cut off from all, or from one.
+        0 => {
+            let others = if dice.chance(0.5) { others } else { vec![other] };
+            Fault::Cut { host, others, both: true }
+        }
+        1 => {
+            let others = if dice.chance(0.3) { others } else { vec![other] };
+            Fault::Cut { host, others, both: false }
+        }
+        2 => Fault::Hold { host, other },
+        3 => Fault::Loss { host, other, permille: dice.pick(&[5, 20, 100]) },
+        4 => Fault::Lag { host, ms_max: dice.pick(&[50, 300, 1_500]) },
+        5 => Fault::Off { host, silent: dice.chance(0.6) },
+        6 => Fault::DiskFails { host: with_disk, ppm: dice.pick(&[2_000, 20_000, 300_000]) },
+        7 => Fault::DiskFull { host: with_disk },
+        _ => Fault::Slow { host: with_disk, mean_us: dice.pick(&[10_000, 100_000, 700_000]) },
+    }
+}
