@@ -111,7 +111,7 @@ pub struct AskedOptions {
     pub limits: CopyLimits,
 }
 
-/// How fast donors may copy; `None`: as fast as they can.
+/// How fast donors may copy; `None`: as fast as they can. What clients write to outgoing points meanwhile is sent besides.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CopyLimits {

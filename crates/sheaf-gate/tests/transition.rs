@@ -309,3 +309,21 @@ fn an_acknowledged_write_is_captured_though_another_one_of_the_same_id_fails() {
     assert!(world.report(1).outgoing[0].proof.is_some());
     assert_eq!(world.value_at(2, id), Some(70));
 }
+
+#[test]
+fn writers_who_outrun_a_throttle_do_not_keep_a_copy_from_converging() {
+    let (mut world, current, next) = grow();
+    let throttled = |stage| {
+        let mut order = order(stage, 0, &next);
+        order.copy.points_per_s_max = Some(5);
+        Some(order)
+    };
+    world.direct(&[1, 2], &current, throttled(Stage::Prepare));
+    world.direct(&[1, 2], &current, throttled(Stage::Copy));
+    let id = moving(&next)[0];
+    for value in 0..600 {
+        world.write(1, id, Some(1_000 + value));
+        world.pass(100);
+    }
+    assert_eq!(world.report(1).outgoing[0].state, CopyState::Converged);
+}

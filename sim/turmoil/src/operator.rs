@@ -42,6 +42,7 @@ pub struct Operator {
     pub client: Client,
     /// When, in milliseconds of the run, and what.
     pub asks: Vec<(u64, Ask)>,
+    pub copy_points_per_s: Option<u64>,
 }
 
 pub fn shard_name(number: u32) -> String {
@@ -119,20 +120,22 @@ impl Operator {
 
     /// The call that asks for it; `None`: it makes no sense any more.
     async fn request(&self, ask: &Ask) -> Option<(Method, String, Value)> {
+        let limits = json!({ "points_per_s_max": self.copy_points_per_s });
         let post = |path: &str, body| Some((Method::POST, path.to_owned(), body));
         match ask {
             Ask::Grow(shard) => {
-                let body = json!({ "primary_url": net::url(&shard_name(*shard)) });
+                let url = net::url(&shard_name(*shard));
+                let body = json!({ "primary_url": url, "limits": limits });
                 post("/cluster/shards/grow", body)
             }
             Ask::Drain(shard) => {
                 let id = self.id_of(*shard).await?;
-                post(&format!("/cluster/shards/{id}/drain"), json!({}))
+                post(&format!("/cluster/shards/{id}/drain"), json!({ "limits": limits }))
             }
             Ask::Reweight(shard, weight) => {
                 let id = self.id_of(*shard).await?;
                 let path = format!("/cluster/shards/{id}/weight");
-                Some((Method::PUT, path, json!({ "weight": weight })))
+                Some((Method::PUT, path, json!({ "weight": weight, "limits": limits })))
             }
             Ask::Cancel => post("/cluster/transitions/current/cancel", json!({})),
             Ask::Pause => post("/cluster/transitions/current/pause", json!({})),

@@ -68,6 +68,8 @@ pub struct Plan {
     /// Bytes that a disk writes whole or not at all; `None`: what wasn't synced is lost whole.
     pub torn_bytes: Option<u64>,
     pub fence_budget_ms: Option<u64>,
+    /// How fast a migration may copy, so that it lasts long enough to be met by faults.
+    pub copy_points_per_s: Option<u64>,
     /// Milliseconds of the phase in which nothing may go wrong.
     pub safety_ms: u64,
     pub asks: Vec<(u64, Ask)>,
@@ -94,6 +96,7 @@ impl Plan {
             engine_us: dice.pick(&[0, 300, 2_000, 8_000]),
             torn_bytes: dice.pick(&[None, Some(512), Some(4_096)]),
             fence_budget_ms: dice.pick(&[None, None, Some(100), Some(2_000)]),
+            copy_points_per_s: dice.pick(&[None, Some(10), Some(30), Some(100)]),
             safety_ms: dice.between(45, 60) * 1_000,
             asks: Vec::new(),
             faults: Vec::new(),
@@ -123,25 +126,29 @@ fn draw_asks(plan: &Plan) -> Vec<(u64, Ask)> {
     let spare = plan.founders;
     let grow = dice.chance(0.75);
     asks.push((at_ms, if grow { Ask::Grow(spare) } else { Ask::Drain(0) }));
-    let more = dice.between(0, 3);
-    for _ in 0..more {
+    // A migration of this size is over within seconds, so what shall meet it must follow soon.
+    if dice.chance(0.3) {
+        asks.push((at_ms + dice.between(20, 4_000), Ask::Cancel));
+    }
+    if dice.chance(0.2) {
+        let pause_ms = at_ms + dice.between(20, 1_500);
+        asks.push((pause_ms, Ask::Pause));
+        asks.push((pause_ms + dice.between(200, 3_000), Ask::Resume));
+    }
+    for _ in 0..dice.between(0, 3) {
         at_ms += dice.between(500, 12_000);
         let shard = dice.below(u64::from(plan.shards)) as u32;
-        asks.push((
-            at_ms,
-            match dice.below(10) {
-                0..3 => Ask::Drain(shard),
-                3..6 => Ask::Grow(shard),
-                6 => Ask::Reweight(shard, dice.pick(&[0.25, 0.5, 2.0, 4.0])),
-                7 => Ask::Cancel,
-                _ => Ask::Pause,
-            },
-        ));
-        if let Some((_, Ask::Pause)) = asks.last() {
-            at_ms += dice.between(200, 3_000);
-            asks.push((at_ms, Ask::Resume));
+        let ask = match dice.below(10) {
+            0..4 => Ask::Drain(shard),
+            4..8 => Ask::Grow(shard),
+            _ => Ask::Reweight(shard, dice.pick(&[0.25, 0.5, 2.0, 4.0])),
+        };
+        asks.push((at_ms, ask));
+        if dice.chance(0.2) {
+            asks.push((at_ms + dice.between(20, 4_000), Ask::Cancel));
         }
     }
+    asks.sort_by_key(|(at_ms, _)| *at_ms);
     asks
 }
 

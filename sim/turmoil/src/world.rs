@@ -161,8 +161,12 @@ impl World<'_> {
             self.sim.client(client_name(number), client.run());
         }
         let asks = plan.asks.clone();
-        let operator =
-            Operator { book: Arc::clone(&self.book), client: client(plan.clients), asks };
+        let operator = Operator {
+            book: Arc::clone(&self.book),
+            client: client(plan.clients),
+            asks,
+            copy_points_per_s: plan.copy_points_per_s,
+        };
         self.sim.client(OPERATOR, operator.run());
     }
 

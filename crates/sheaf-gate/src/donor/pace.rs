@@ -13,7 +13,8 @@ const DELAY_MS_MAX: u64 = 25;
 /// Milliseconds between two looks at whether the dirty set shrinks.
 const LOOK_MS: u64 = 100;
 
-/// Keeps a donor below the operator's limits: after sending, it waits for as long as that much should have taken.
+/// Keeps a donor's passes below the operator's limits: after sending, it waits for as long as that much should have taken.
+/// What clients write meanwhile is sent besides.
 ///
 /// What was sent is remembered, not until when to wait: a limit that is lifted counts at once.
 #[derive(Clone, Debug, Default, Hash)]

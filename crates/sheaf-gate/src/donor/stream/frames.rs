@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use sheaf_protocol::{Content, Delta, Position, Range, Through};
 use sheaf_types::limits::COPY_FRAME_BYTES_MAX;
-use sheaf_types::{CollectionId, Digest, PointId, StoredPoint, Time, mark};
+use sheaf_types::{CollectionId, Digest, PointId, StoredPoint, mark};
 
 use super::{Reading, Stream};
 use crate::capture::Capture;
@@ -43,7 +43,7 @@ impl Stream {
                 self.send_range(collection, after, page, Some(through), pace, ground, ctx);
             }
             (Reading::Drain { collection, ids }, EngineReply::Points(points)) => {
-                self.send_drain(collection, ids, points, pace, ground, ctx);
+                self.send_drain(collection, ids, points, ground, ctx);
             }
             (Reading::Drain { .. } | Reading::Repair { .. }, EngineReply::NoCollection(_)) => {}
             (Reading::Next { collection, .. }, EngineReply::NoCollection(_)) => {
@@ -119,7 +119,8 @@ impl Stream {
         let points: Vec<StoredPoint> =
             page.points.into_iter().filter_map(|scanned| scanned.point).collect();
         let bytes = points.iter().map(bytes_of).sum();
-        self.count_sent(points.len() as u64, bytes, pace, ground, ctx.now);
+        self.count_sent(points.len() as u64, bytes);
+        pace.sent(points.len() as u64, bytes, &ground.order.copy, ctx.now);
         self.send(Content::Replace { range, points }, Digest::default(), ground, ctx);
     }
 
@@ -152,7 +153,6 @@ impl Stream {
         collection: CollectionId,
         ids: Vec<PointId>,
         points: Vec<Option<StoredPoint>>,
-        pace: &mut Pace,
         ground: &DonorGround<'_>,
         ctx: &mut Context<'_>,
     ) {
@@ -170,21 +170,14 @@ impl Stream {
                 None => Delta::Deleted { collection, id },
             });
         }
-        self.count_sent(deltas.len() as u64, bytes, pace, ground, ctx.now);
+        // Not paced: writers decide how many there are, and those who outrun the limit would leave nothing of it to the pass.
+        self.count_sent(deltas.len() as u64, bytes);
         self.send(Content::Drain { deltas }, adds, ground, ctx);
     }
 
-    fn count_sent(
-        &mut self,
-        points: u64,
-        bytes: u64,
-        pace: &mut Pace,
-        ground: &DonorGround<'_>,
-        now: Time,
-    ) {
+    fn count_sent(&mut self, points: u64, bytes: u64) {
         self.sent_points += points;
         self.sent_bytes += bytes;
-        pace.sent(points, bytes, &ground.order.copy, now);
     }
 }
 
