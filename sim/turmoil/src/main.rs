@@ -46,7 +46,7 @@ struct Cli {
     #[arg(long, value_name = "NAME")]
     story: Option<String>,
     /// Print what Sheaf logs
-    #[arg(long)]
+    #[arg(long, global = true)]
     log: bool,
     /// Go on until one of these fires, such as P1,I5
     #[arg(long, value_name = "NUMBERS", value_delimiter = ',')]
