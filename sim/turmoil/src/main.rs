@@ -114,7 +114,7 @@ fn run(cli: &Cli) -> anyhow::Result<bool> {
         Some(Command::Smoke) => fleet.smoke(),
         _ => match cli.seed {
             Some(seed) => fleet.replay(&What { seed, story: cli.story.clone() }, cli.log),
-            None => fleet.swarm(&[cli.story.clone()], cli.seeds),
+            None => fleet.swarm(std::slice::from_ref(&cli.story), cli.seeds),
         },
     }
 }
