@@ -73,6 +73,20 @@ pub struct Outcome {
     pub broken: Option<(String, u64, u64)>,
 }
 
+/// Measures how long the parent works; no run sees it.
+struct Stopwatch(Instant);
+
+#[expect(clippy::disallowed_methods, reason = "the parent's own work, outside of any run")]
+impl Stopwatch {
+    fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    fn seconds(&self) -> f64 {
+        self.0.elapsed().as_secs_f64()
+    }
+}
+
 /// Starts processes.
 pub struct Fleet {
     pub program: PathBuf,
@@ -138,12 +152,12 @@ impl Fleet {
             let mut command = self.command(what);
             return Ok(command.arg("--log").status()?.success());
         }
-        let begun = Instant::now();
+        let watch = Stopwatch::start();
         let outcome = self.launch(what)?;
         println!("{outcome:#?}");
         let mut sum = Sum::default();
         sum.add(&outcome);
-        println!("{}", sum.line(begun.elapsed().as_secs_f64()));
+        println!("{}", sum.line(watch.seconds()));
         if outcome.broken.is_some() {
             println!("{}", letter(what, &outcome));
         }
@@ -156,13 +170,12 @@ impl Fleet {
         for seed in seeds.first..seeds.end {
             runs.extend(stories.iter().map(|story| What { seed, story: story.clone() }));
         }
-        let begun = Instant::now();
+        let watch = Stopwatch::start();
         let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
         let found = Mutex::new((Sum::default(), Vec::new()));
         std::thread::scope(|scope| {
             let work = || -> anyhow::Result<()> {
-                let over =
-                    || self.minutes.is_some_and(|m| begun.elapsed().as_secs_f64() > m * 60.0);
+                let over = || self.minutes.is_some_and(|m| watch.seconds() > m * 60.0);
                 while !stop.load(Ordering::SeqCst) && !over() {
                     let Some(what) = runs.get(next.fetch_add(1, Ordering::SeqCst)) else { break };
                     let outcome = self.launch(what)?;
@@ -183,7 +196,7 @@ impl Fleet {
         let (sum, mut failures) =
             found.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         failures.sort_by_key(|(what, _)| what.seed);
-        println!("{}", sum.line(begun.elapsed().as_secs_f64()));
+        println!("{}", sum.line(watch.seconds()));
         let letters: Vec<String> =
             failures.iter().map(|(what, outcome)| letter(what, outcome)).collect();
         for letter in letters.iter().take(1) {

@@ -46,7 +46,7 @@ struct Cli {
     #[arg(long, value_name = "NAME")]
     story: Option<String>,
     /// Print what Sheaf logs
-    #[arg(long)]
+    #[arg(long, global = true)]
     log: bool,
     /// Go on until one of these fires, such as P1,I5
     #[arg(long, value_name = "NUMBERS", value_delimiter = ',')]
@@ -114,7 +114,7 @@ fn run(cli: &Cli) -> anyhow::Result<bool> {
         Some(Command::Smoke) => fleet.smoke(),
         _ => match cli.seed {
             Some(seed) => fleet.replay(&What { seed, story: cli.story.clone() }, cli.log),
-            None => fleet.swarm(&[cli.story.clone()], cli.seeds),
+            None => fleet.swarm(std::slice::from_ref(&cli.story), cli.seeds),
         },
     }
 }

@@ -108,7 +108,8 @@ impl Operator {
                     // A node that has not yet confirmed that it left can't join; a migration has to end first.
                     let busy = status == StatusCode::CONFLICT
                         && matches!(ask, Ask::Grow(_) | Ask::Drain(_));
-                    if !later && !(busy && self.book.stage() < Stage::Liveness) {
+                    let again = later || (busy && self.book.stage() < Stage::Liveness);
+                    if !again {
                         return;
                     }
                 }

@@ -84,7 +84,7 @@ impl Plan {
         let low = dice.between(0, 2);
         Self {
             seed,
-            tick_ms: dice.pick(&[1, 2, 5, 5, 10, 10, 10]),
+            tick_ms: dice.pick(&[1, 2, 5, 5, 5, 10, 10, 10, 10, 10]),
             latency_ms: (low, low + dice.between(1, 8)),
             routers: 2,
             founders: 2,

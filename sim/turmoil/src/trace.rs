@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use tracing::field::{Field, Visit};
@@ -11,6 +12,14 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::Interest;
 use tracing::{Event, Level, Metadata, Subscriber};
 use twox_hash::XxHash3_128;
+
+/// The time that log lines show.
+static NOW_MS: AtomicU64 = AtomicU64::new(0);
+
+/// What time it is, for the log.
+pub fn at(ms: u64) {
+    NOW_MS.store(ms, Ordering::Relaxed);
+}
 
 static SUM: Mutex<Option<Sum>> = Mutex::new(None);
 
@@ -128,7 +137,7 @@ impl Subscriber for Trace {
         let names = self.names();
         let host = names.entered.last().and_then(|id| names.names.get(*id as usize - 1));
         let host = host.map_or("", String::as_str);
-        let ms = turmoil::sim_elapsed().map_or(0, |elapsed| elapsed.as_millis());
+        let ms = NOW_MS.load(Ordering::Relaxed);
         println!("{ms:>8} ms {host:<12} {:<5}{line}", event.metadata().level().as_str());
     }
 

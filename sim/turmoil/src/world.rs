@@ -188,6 +188,7 @@ impl World<'_> {
 
     /// One tick; true: the run is over.
     fn step(&mut self) -> Result<bool, Violation> {
+        trace::at(self.now_ms());
         self.change_weather();
         self.sim.step().map_err(|error| Violation::new("host", error.to_string()))?;
         self.steps += 1;
