@@ -21,6 +21,8 @@ pub enum Step {
     Test,
     Meta,
     Simulate,
+    Exhaust,
+    Turmoil,
 }
 
 /// Runs the steps, from `from` on. `commands` are the names that may follow `cargo xtask`.
@@ -77,6 +79,8 @@ impl Step {
             // Before all else that is simulated: what can't be replayed proves nothing.
             Self::Meta => command.args(["xtask", "sim", "meta"]),
             Self::Simulate => command.args(sim::CARGO_ARGS).arg("--").args(sim::SMOKE),
+            Self::Exhaust => command.args(["xtask", "sim", "exhaustive", "--scope", "ci"]),
+            Self::Turmoil => command.args(["xtask", "sim", "turmoil", "smoke"]),
         };
         Ok(Some(command))
     }
