@@ -93,6 +93,9 @@ fn plan(first_seed: u64, hours: f64) -> Vec<Part> {
     let swarm = ["sim", "swarm", "--seeds", &seeds_max, "--failures", FAILURES_MAX, "--marks"];
     vec![
         Part::of("meta", &["sim", "meta", "--seeds", &seeds(1_000)]),
+        // A planted failure: it has to be reported.
+        Part::of("canary", &["scenario", "run", "sim/canary.toml", "--seeds", &seeds(100)])
+            .that_must_find("FAILED  P"),
         Part::of("stories", &["sim", "stories", "--seeds", &seeds(20)]),
         Part::of("swarm", &[&swarm[..], &["--minutes", &minutes(0.6)]].concat()).with_figures(),
         Part::of("turmoil-meta", &["sim", "turmoil", "meta", "--seeds", &seeds(100)]),

@@ -185,6 +185,10 @@ impl World {
         }
         let writes = writes_of(collection, request);
         self.barrier(gate, collection, &writes);
+        let forgets = self.knobs.engine_forgets;
+        if !unknown && forgets > 0.0 && self.disk(gate).chance(forgets) {
+            return Answered::Request(Outcome::Done, Found::default());
+        }
         if !unknown {
             let (changes, _) = self.gates[gate as usize].engine.apply(collection, writes);
             self.tell_changes(gate, By::Request, changes);

@@ -37,6 +37,8 @@ pub struct Knobs {
     pub engine_unknown: f64,
     /// Of the writes of unknown outcome, those that are applied after the gate was told so.
     pub engine_late: f64,
+    /// Of the writes that an engine says it has done, those that it hasn't: no system survives that. The canary's; no seed draws it.
+    pub engine_forgets: f64,
     pub engine_page_max: u64,
     pub fsync_mean_us: u64,
     pub store_mean_us: u64,
@@ -157,6 +159,7 @@ impl Knobs {
             fsync_mean_us: 2_000,
             store_mean_us: 3_000,
             store_unknown: 0.0,
+            engine_forgets: 0.0,
         }
     }
 
@@ -218,7 +221,7 @@ impl Knobs {
         };
     }
 
-    fn rates(&self) -> [(&'static str, f64); 9] {
+    fn rates(&self) -> [(&'static str, f64); 10] {
         [
             ("straggler", self.straggler),
             ("loss", self.loss),
@@ -229,6 +232,7 @@ impl Knobs {
             ("engine_unknown", self.engine_unknown),
             ("engine_late", self.engine_late),
             ("store_unknown", self.store_unknown),
+            ("engine_forgets", self.engine_forgets),
         ]
     }
 

@@ -23,6 +23,9 @@ pub struct Part {
     args: Vec<String>,
     #[serde(skip)]
     has_figures: bool,
+    /// What it has to report, or the night would report nothing.
+    #[serde(skip)]
+    must_find: Option<&'static str>,
     pub passed: bool,
     pub seconds: f64,
     pub figures: BTreeMap<String, serde_json::Value>,
@@ -44,6 +47,7 @@ impl Part {
             command: format!("cargo xtask {}", args.join(" ")),
             args: args.iter().map(|&arg| arg.to_owned()).collect(),
             has_figures: false,
+            must_find: None,
             passed: false,
             seconds: 0.0,
             figures: BTreeMap::new(),
@@ -54,6 +58,11 @@ impl Part {
     /// One that takes `--json FILE`.
     pub fn with_figures(self) -> Self {
         Self { has_figures: true, ..self }
+    }
+
+    /// One that has to fail, with a line that begins so.
+    pub fn that_must_find(self, what: &'static str) -> Self {
+        Self { must_find: Some(what), ..self }
     }
 
     /// Runs it; its output goes to `NAME.log`, its figures are read from `NAME.json`.
@@ -89,6 +98,9 @@ impl Part {
             (self.figures, self.findings) = (told.figures, told.findings);
         }
         let text = std::fs::read_to_string(&log)?;
+        if let Some(what) = self.must_find {
+            self.passed = !status.success() && text.lines().any(|line| line.starts_with(what));
+        }
         if !self.passed && self.findings.is_empty() {
             let lines: Vec<&str> = text.lines().collect();
             self.findings.push(lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n"));
