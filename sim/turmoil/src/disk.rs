@@ -161,8 +161,11 @@ impl sheaf_stores::Disk for Folder {
     fn remove(&self, name: &str) -> io::Result<()> {
         self.0.works()?;
         match fs::remove_file(at(name)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
+            // turmoil knows a file by its name only: a removal that is not durable yet would take the next file of this
+            // name with it, and what was synced of that. The store removes nothing while a rename waits to be durable.
+            Ok(()) => fs::sync_dir(DATA),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
         }
     }
 

@@ -52,7 +52,7 @@ struct Cli {
     #[arg(long, value_name = "NUMBERS", value_delimiter = ',')]
     named: Vec<String>,
     /// Begin no new seed after so many minutes
-    #[arg(long, value_name = "M")]
+    #[arg(long, value_name = "M", global = true)]
     minutes: Option<f64>,
     /// The counts and findings, in a file
     #[arg(long, value_name = "FILE")]
