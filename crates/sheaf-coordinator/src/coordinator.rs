@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use sheaf_map::{Map, Moves};
+use sheaf_types::buggify::Buggify;
 use sheaf_types::{Time, TransitionId, mark};
 
 use crate::asks::{self, Asks, Caller, Decided};
@@ -11,7 +12,7 @@ use crate::config::Config;
 use crate::contacts::{Contacts, Heard};
 use crate::directives;
 use crate::effect::{Effects, Reply, WakeReason};
-use crate::event::{Ask, Asked, AskedOptions, Event, NewShard, Token};
+use crate::event::{Ask, Asked, AskedOptions, Event, NewShard, StoreOutcome, Token};
 use crate::jitter::Jitter;
 use crate::ledger::{Ledger, Turn};
 use crate::membership;
@@ -37,6 +38,8 @@ pub struct Coordinator {
     autoscale_at: Time,
     /// The record of this coordinator's term, to be written first.
     accession: Option<CoordinatorRecord>,
+    /// Rare turns, in a simulation.
+    buggify: Buggify,
 }
 
 impl Coordinator {
@@ -62,7 +65,13 @@ impl Coordinator {
             asks: Asks::default(),
             moves: None,
             accession: Some(accession),
+            buggify: Buggify::default(),
         }
+    }
+
+    /// From now on takes rare turns, or no longer does.
+    pub fn set_buggify(&mut self, buggify: Buggify) {
+        self.buggify = buggify;
     }
 
     /// Takes in what happened; returns what is to be done.
@@ -74,6 +83,10 @@ impl Coordinator {
             Event::Tick => {} // `settle` looks at every deadline.
             Event::Stored { write, outcome } => {
                 let before = Arc::clone(self.ledger.durable());
+                let outcome = match self.buggify.takes("a write's outcome is forgotten", now) {
+                    true => StoreOutcome::Unknown,
+                    false => outcome,
+                };
                 let turn = self.ledger.on_stored(write, outcome, &mut effects);
                 self.turn(&before, turn, &mut effects);
             }
@@ -166,6 +179,9 @@ impl Coordinator {
         }
         if self.ledger.reigns() {
             self.contacts.flush(self.now, &mut effects.send);
+            if self.buggify.takes("gates are asked without patience", self.now) {
+                effects.send.iter_mut().for_each(|outgoing| outgoing.wait_ms = 0);
+            }
             self.watch_load(effects);
             while self.ledger.is_free() && self.decide(effects) {}
         }
@@ -314,6 +330,7 @@ impl Coordinator {
             contacts: &self.contacts,
             clock: &self.clock,
             moves: self.moves.as_ref().map(|(_, moves)| moves),
+            buggify: self.buggify,
         }
     }
 

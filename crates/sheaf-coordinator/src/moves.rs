@@ -16,6 +16,7 @@ mod waiting;
 use std::collections::BTreeMap;
 
 use sheaf_map::Moves;
+use sheaf_types::buggify::Buggify;
 use sheaf_types::limits::HISTORY_ENTRIES_MAX;
 use sheaf_types::{Attempt, Incarnation, ShardId, Time, TransitionId};
 
@@ -44,6 +45,7 @@ pub(crate) struct Facts<'a> {
     pub clock: &'a PhaseClock,
     /// The moves of the running transition, until it is decided.
     pub moves: Option<&'a Moves>,
+    pub buggify: Buggify,
 }
 
 /// What is remembered of the running phase, in memory: after a restart it has just begun.

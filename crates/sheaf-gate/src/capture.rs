@@ -8,7 +8,6 @@ use std::ops::Bound;
 
 use sheaf_map::Moves;
 use sheaf_protocol::{Position, Range, Through};
-use sheaf_types::limits::DIRTY_BYTES_MAX;
 use sheaf_types::{CollectionId, PointId, ShardId, mark};
 
 use crate::event::Outcome;
@@ -27,12 +26,13 @@ pub(crate) struct Capture {
 }
 
 impl Capture {
-    pub fn new(me: ShardId, moves: Moves) -> Self {
+    /// `dirty_bytes_max`: of the ids that are dirty for one recipient.
+    pub fn new(me: ShardId, moves: Moves, dirty_bytes_max: usize) -> Self {
         let lists = moves
             .pairs()
             .iter()
             .filter(|pair| pair.donor == me)
-            .map(|pair| (pair.recipient, DirtyList::default()))
+            .map(|pair| (pair.recipient, DirtyList::new(dirty_bytes_max)))
             .collect();
         Self { me, moves, in_flight: BTreeMap::new(), lists, captured: 0 }
     }
@@ -148,15 +148,20 @@ fn first_key(collection: CollectionId) -> Key {
 }
 
 /// The dirty ids of one move.
-#[derive(Clone, Debug, Default, Hash)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct DirtyList {
     dirty: BTreeSet<Key>,
     dirty_bytes: usize,
+    dirty_bytes_max: usize,
     /// The dirty set was dropped because it was full: everything must be compared again.
     overflowed: bool,
 }
 
 impl DirtyList {
+    fn new(dirty_bytes_max: usize) -> Self {
+        Self { dirty: BTreeSet::new(), dirty_bytes: 0, dirty_bytes_max, overflowed: false }
+    }
+
     pub fn len(&self) -> u64 {
         self.dirty.len() as u64
     }
@@ -170,16 +175,22 @@ impl DirtyList {
         if self.dirty.insert(key) {
             self.dirty_bytes += bytes;
         }
-        if self.dirty_bytes > DIRTY_BYTES_MAX {
-            self.dirty.clear();
-            self.dirty_bytes = 0;
-            self.overflowed = true;
+        if self.dirty_bytes > self.dirty_bytes_max {
+            mark!("a dirty set is full");
+            self.overflow();
         }
         assert!(
-            self.dirty_bytes <= DIRTY_BYTES_MAX,
+            self.dirty_bytes <= self.dirty_bytes_max,
             "I14 queues-bounded: {} dirty bytes",
             self.dirty_bytes
         );
+    }
+
+    /// Forgets what is dirty: everything has to be compared again.
+    pub fn overflow(&mut self) {
+        self.dirty.clear();
+        self.dirty_bytes = 0;
+        self.overflowed = true;
     }
 
     /// Whether the set was dropped since this was last asked.

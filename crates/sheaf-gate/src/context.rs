@@ -6,6 +6,7 @@ use sheaf_types::{Serial, ShardId, Time, TransitionId};
 
 use crate::effect::{Answer, Effects, EngineCall, JobId, Outgoing, WakeReason};
 use crate::event::Token;
+use crate::limits::Limits;
 
 pub(crate) struct Context<'a> {
     pub now: Time,
@@ -14,6 +15,15 @@ pub(crate) struct Context<'a> {
 }
 
 impl Context<'_> {
+    pub fn limits(&self) -> Limits {
+        self.jobs.limits
+    }
+
+    /// Whether a rare but legal turn is taken, in a simulation.
+    pub fn buggify(&self, site: &'static str) -> bool {
+        self.jobs.limits.buggify.takes(site, self.now)
+    }
+
     pub fn answer(&mut self, token: Token, answer: Answer) {
         self.effects.answer.push((token, answer));
     }
@@ -37,14 +47,19 @@ impl Context<'_> {
     }
 }
 
-/// The engine calls that have not been answered, and who waits for each.
+/// The engine calls that have not been answered, and who waits for each; and how much may be done at once.
 #[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Jobs {
     next: Serial,
     open: BTreeMap<JobId, JobOwner>,
+    pub limits: Limits,
 }
 
 impl Jobs {
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
     pub fn close(&mut self, job: JobId) -> Option<JobOwner> {
         self.open.remove(&job)
     }

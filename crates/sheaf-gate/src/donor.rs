@@ -16,6 +16,7 @@ use sheaf_types::{
 use crate::capture::Capture;
 use crate::context::Context;
 use crate::event::{EngineReply, FrameAnswer, Outcome, Token};
+use crate::limits::Limits;
 use crate::requests::Requests;
 use pace::{Backpressure, Pace};
 use stream::Stream;
@@ -44,8 +45,14 @@ pub(crate) struct Donor {
 }
 
 impl Donor {
-    pub fn new(me: ShardId, order: &Order, moves: Moves, requests: &Requests) -> Self {
-        let mut capture = Capture::new(me, moves.clone());
+    pub fn new(
+        me: ShardId,
+        order: &Order,
+        moves: Moves,
+        requests: &Requests,
+        limits: Limits,
+    ) -> Self {
+        let mut capture = Capture::new(me, moves.clone(), limits.dirty_bytes_max);
         for (_, collection, ids) in requests.writes_in_flight() {
             capture.admitted(collection, ids);
         }

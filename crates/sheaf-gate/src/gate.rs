@@ -1,5 +1,6 @@
 //! The gate: its state, what each event does, and what follows from it. The decisions themselves are in the other files.
 
+mod ground;
 mod report;
 mod start;
 
@@ -7,25 +8,30 @@ use std::sync::Arc;
 
 use sheaf_map::{Map, Moves};
 use sheaf_protocol::{Directive, Frame, FrameRefusal, Load, Stage, StreamId};
+use sheaf_types::buggify::Buggify;
 use sheaf_types::{CollectionId, ShardId, Time, TransitionId, mark};
 
 use crate::catalogue::Catalogue;
 use crate::context::{Context, JobOwner, Jobs};
 use crate::control::{self, Control};
-use crate::donor::{Donor, DonorGround};
+use crate::donor::Donor;
 use crate::effect::{Answer, Effects, JobId, WakeReason};
 use crate::event::{EngineReply, Event, FrameAnswer, Operation, Outcome, Request, Seen, Token};
 use crate::ingest::Recipient;
 use crate::ledger::Ledger;
+use crate::limits::Limits;
 use crate::record::GateRecord;
-use crate::requests::{Requests, Surroundings};
+use crate::requests::Requests;
 use crate::sweep::{Sweep, SweepGround};
+use ground::{donor_ground, surroundings};
 use report::Progress;
 
 pub use report::GateMetrics;
 
 /// Milliseconds before a map that couldn't be fetched is asked for again.
 const FETCH_RETRY_MS: u64 = 20;
+/// Milliseconds by which a simulation holds back the acknowledgement of a write.
+const ACK_DELAY_MS: u64 = 100;
 
 /// The core of one shard.
 #[derive(Clone, Debug, Hash)]
@@ -77,11 +83,16 @@ struct Fetch {
 impl Gate {
     /// A gate on a record that is already stored with its new incarnation ([`GateRecord::restarted`]), and on an engine that has
     /// these collections.
-    pub fn new(now: Time, record: GateRecord, collections: Vec<CollectionId>) -> Self {
+    pub fn new(
+        now: Time,
+        record: GateRecord,
+        collections: Vec<CollectionId>,
+        limits: Limits,
+    ) -> Self {
         let mut gate = Self {
             now,
             ledger: Ledger::new(record),
-            jobs: Jobs::default(),
+            jobs: Jobs::new(limits),
             requests: Requests::default(),
             catalogue: Catalogue::new(collections),
             control: Control::default(),
@@ -100,6 +111,11 @@ impl Gate {
         gate.update_roles(&mut effects);
         gate.mark_start();
         gate
+    }
+
+    /// From now on takes rare turns, or no longer does.
+    pub fn set_buggify(&mut self, buggify: Buggify) {
+        self.jobs.limits.buggify = buggify;
     }
 
     /// Takes in what happened and says what has to be done.
@@ -173,6 +189,10 @@ impl Gate {
     }
 
     fn on_map(&mut self, map: Arc<Map>) {
+        if self.jobs.limits.buggify.takes("a map that was fetched is thrown away", self.now) {
+            self.on_no_map();
+            return;
+        }
         self.fetch.under_way = false;
         let record = self.ledger.decided();
         let known = record.map.as_ref().map(|map| map.version());
@@ -213,6 +233,9 @@ impl Gate {
             && let Operation::Write { ids } = &request.operation
         {
             delay_ms = donor.finished(token, request.collection, ids, outcome);
+            if self.jobs.limits.buggify.takes("a write's acknowledgement is held back", self.now) {
+                delay_ms += ACK_DELAY_MS;
+            }
         }
         let around = surroundings(&self.ledger, self.fence.as_ref(), self.part.as_ref());
         let mut ctx = Context { now: self.now, effects: fx, jobs: &mut self.jobs };
@@ -335,6 +358,9 @@ impl Gate {
             if known.is_some_and(|known| directive.map.version() < known) {
                 mark!("a directive's map is older than one that was fetched meanwhile");
                 // A newer map was fetched meanwhile: the coordinator will say so itself.
+            } else if ctx.buggify("a directive is followed later") {
+                ctx.wake(self.now.plus_ms(FETCH_RETRY_MS), WakeReason::Retry);
+                self.control.directive = Some(directive);
             } else if self.catalogue.has_all_of(&directive.map) {
                 self.follow(&directive);
             } else {
@@ -439,7 +465,8 @@ impl Gate {
             return;
         };
         if self.donor.is_none() && part.donates {
-            let donor = Donor::new(me, &order.order, part.moves.clone(), &self.requests);
+            let donor =
+                Donor::new(me, &order.order, part.moves.clone(), &self.requests, self.jobs.limits);
             self.donor = Some(donor);
         }
         let durable = self.ledger.order().is_some_and(|durable| durable.prepared);
@@ -564,34 +591,4 @@ impl Gate {
             );
         }
     }
-}
-
-impl Fence {
-    fn is_of(&self, donor: &Donor) -> bool {
-        self.transition == donor.transition()
-    }
-}
-
-fn surroundings<'a>(
-    ledger: &'a Ledger,
-    fence: Option<&'a Fence>,
-    part: Option<&Part>,
-) -> Surroundings<'a> {
-    let clean = ledger.decided().clean && ledger.durable().clean;
-    let fence = fence.map(|fence| &fence.moves);
-    Surroundings { ledger, fence, engine_is_clean: clean && part.is_none_or(|part| !part.receives) }
-}
-
-/// What a donor may rely on, when there is an order that is decided and durable.
-fn donor_ground(ledger: &Ledger, load: Load) -> Option<DonorGround<'_>> {
-    let record = ledger.durable();
-    let order = ledger.order()?;
-    Some(DonorGround {
-        cluster_id: record.cluster_id.as_ref()?,
-        incarnation: record.incarnation,
-        map: ledger.map()?,
-        order: &order.order,
-        prepared: order.prepared,
-        request_p99_ms: load.request_p99_ms,
-    })
 }

@@ -8,7 +8,7 @@ use sheaf_map::{Move, Moves};
 use sheaf_protocol::{
     Content, Delta, Frame, FrameRefusal, Range, RecipientReport, Sealed, StreamId, Verdict,
 };
-use sheaf_types::limits::{CHECK_RANGE_POINTS_MAX, STREAM_WINDOW_FRAMES_MAX};
+use sheaf_types::limits::STREAM_WINDOW_FRAMES_MAX;
 use sheaf_types::{CollectionId, Digest, PointId, ShardId, StoredPoint, TransitionId, mark};
 
 use crate::context::{Context, JobOwner};
@@ -106,6 +106,9 @@ impl Recipient {
             return Err(FrameRefusal::OtherGate);
         }
         self.check_ids(mv, &frame.content)?;
+        if ctx.buggify("a recipient doesn't know a stream that it knows") {
+            return Err(FrameRefusal::UnknownStream);
+        }
         self.accept_stream(&frame)?;
         let Some(inbound) = self.inbound.get_mut(&frame.donor) else {
             return Err(FrameRefusal::UnknownStream);
@@ -244,7 +247,8 @@ impl Recipient {
         let Some(running) = &mut inbound.running else { return };
         match running.work.next_step() {
             Step::Scan(range) => {
-                ctx.call(owner, scan(range, self.moves.clone(), mv));
+                let points_max = ctx.limits().check_range_points_max;
+                ctx.call(owner, scan(range, points_max, self.moves.clone(), mv));
             }
             Step::Apply { collection, writes } => {
                 ctx.call(owner, EngineCall::Apply { collection, writes });
@@ -415,12 +419,12 @@ impl Inbound {
     }
 }
 
-fn scan(range: Range, moves: Moves, mv: Move) -> EngineCall {
+fn scan(range: Range, points_max: usize, moves: Moves, mv: Move) -> EngineCall {
     EngineCall::Scan(Scan {
         collection: range.collection,
         after: range.after,
         through: range.through,
-        points_max: CHECK_RANGE_POINTS_MAX,
+        points_max,
         bytes_max: usize::MAX,
         bodies: false,
         select: Select::Moving { moves, mv },

@@ -14,6 +14,7 @@ mod event;
 mod gate;
 mod ingest;
 mod ledger;
+mod limits;
 mod record;
 mod requests;
 mod sweep;
@@ -26,4 +27,5 @@ pub use event::{
     Token,
 };
 pub use gate::{Gate, GateMetrics};
+pub use limits::Limits;
 pub use record::{GateRecord, OrderRecord, RECORD_FORMAT};

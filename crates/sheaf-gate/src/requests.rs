@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use sheaf_map::{Map, Moves};
 use sheaf_protocol::{Refusal, StallReport};
-use sheaf_types::limits::HELD_REQUESTS_MAX;
 use sheaf_types::{CollectionId, MapVersion, PointId, ShardId, Time, mark};
 
 use crate::context::Context;
@@ -94,9 +93,10 @@ impl Requests {
     }
 
     fn hold(&mut self, token: Token, request: Request, fenced: bool, ctx: &mut Context<'_>) {
-        let held = self.held.len();
-        if held >= HELD_REQUESTS_MAX {
-            let refusal = Refusal::TooManyHeld { held, limit: HELD_REQUESTS_MAX };
+        let (held, limit) = (self.held.len(), ctx.limits().held_requests_max);
+        if held >= limit {
+            mark!("too many requests are held for one more");
+            let refusal = Refusal::TooManyHeld { held, limit };
             ctx.answer(token, Answer::Refused(refusal));
             return;
         }
@@ -187,7 +187,8 @@ impl Requests {
             ctx.answer(token, Answer::Deliver);
         }
         assert!(
-            self.deadlines.len() == self.held.len() && self.held.len() <= HELD_REQUESTS_MAX,
+            self.deadlines.len() == self.held.len()
+                && self.held.len() <= ctx.limits().held_requests_max,
             "I13 hold-has-deadline: {} held, {} deadlines",
             self.held.len(),
             self.deadlines.len()

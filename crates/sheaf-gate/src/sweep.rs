@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use sheaf_map::Map;
-use sheaf_types::limits::SWEEP_POINTS_MAX;
 use sheaf_types::{CollectionId, MapVersion, PointId, ShardId, Time, mark};
 
 use crate::context::{Context, JobOwner};
@@ -56,6 +55,10 @@ impl Sweep {
     /// Goes on. Returns true once everything has been looked at under this map.
     pub fn step(&mut self, ground: &SweepGround<'_>, ctx: &mut Context<'_>) -> bool {
         let version = ground.map.version();
+        let ready = |run: &Run| matches!(run.step, Step::Ready { .. });
+        if self.run.as_ref().is_some_and(ready) && ctx.buggify("a sweep begins anew") {
+            self.run = None;
+        }
         let run = match &mut self.run {
             Some(run) if run.version == version => run,
             _ => self.run.insert(Run {
@@ -80,7 +83,7 @@ impl Sweep {
             collection,
             after: run.after.clone(),
             through: None,
-            points_max: SWEEP_POINTS_MAX,
+            points_max: ctx.limits().sweep_points_max,
             bytes_max: usize::MAX,
             bodies: false,
             select,

@@ -5,10 +5,11 @@
 use std::sync::Arc;
 
 use sheaf_map::Map;
+use sheaf_types::buggify::Buggify;
 use sheaf_types::{ShardId, Time};
 
 use crate::effect::{Call, CallId, Effects, Verdict, WakeReason};
-use crate::event::{Event, Op};
+use crate::event::{Event, Op, Outcome};
 use crate::points::Points;
 use crate::retry::{Jitter, answer_by};
 use crate::scatter::Scatter;
@@ -24,6 +25,8 @@ pub struct Operation {
     started: bool,
     answered: bool,
     shape: Shape,
+    /// Rare turns, in a simulation.
+    buggify: Buggify,
 }
 
 #[derive(Clone, Debug, Hash)]
@@ -63,7 +66,22 @@ impl Operation {
             Op::Gather => Shape::Scatter(Scatter::new()),
         };
         let jitter = Jitter::seeded(seed);
-        Self { now, deadline, map, jitter, calls: 0, started: false, answered: false, shape }
+        Self {
+            now,
+            deadline,
+            map,
+            jitter,
+            calls: 0,
+            started: false,
+            answered: false,
+            shape,
+            buggify: Buggify::default(),
+        }
+    }
+
+    /// The operation, with rare turns.
+    pub fn buggified(self, buggify: Buggify) -> Self {
+        Self { buggify, ..self }
     }
 
     /// The newest map that the operation was told of; the one by which it makes its calls.
@@ -93,6 +111,7 @@ impl Operation {
                 None
             }
             Event::Replied { call, outcome } => {
+                let outcome = self.forget(outcome);
                 let (shape, mut context) = self.parts(&mut effects);
                 match shape {
                     Shape::Points(points) => {
@@ -107,6 +126,17 @@ impl Operation {
         self.settle(&mut effects);
         self.assert_invariants(&effects);
         effects
+    }
+
+    /// What a read was answered may be asked for again; a write's outcome may not.
+    fn forget(&self, outcome: Outcome) -> Outcome {
+        let reads = match &self.shape {
+            Shape::Points(points) => points.is_repeatable(),
+            Shape::Scatter(_) => true,
+        };
+        let done = matches!(outcome, Outcome::Done { .. });
+        let forgets = reads && done && self.buggify.takes("a read is made once more", self.now);
+        if forgets { Outcome::Lost } else { outcome }
     }
 
     fn adopt(&mut self, map: Arc<Map>) {

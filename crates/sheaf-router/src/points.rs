@@ -77,6 +77,11 @@ impl Points {
         }
     }
 
+    /// Whether a call whose answer is lost may be made again.
+    pub fn is_repeatable(&self) -> bool {
+        self.repeatable
+    }
+
     pub fn on_replied(&mut self, call: CallId, outcome: Outcome, context: &mut Context) {
         let Some(asked) = self.asked.remove(&call) else {
             return; // A second reply to the same call.

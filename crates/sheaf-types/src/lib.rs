@@ -2,6 +2,7 @@
 //!
 //! Plain data only: this crate decides nothing and performs no I/O.
 
+pub mod buggify;
 pub mod collection;
 pub mod digest;
 pub mod ids;

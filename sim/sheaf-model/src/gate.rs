@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use sheaf_checkers::{Fact, NodeId, PointAt};
 use sheaf_gate::{
-    Answer, Effects, Event, FrameAnswer, Gate, GateRecord, Operation, Persist, Request, Token,
+    Answer, Effects, Event, FrameAnswer, Gate, GateRecord, Limits, Operation, Persist, Request,
+    Token,
 };
 use sheaf_map::Map;
 use sheaf_protocol::{Content, Delta, Load, Refusal, Stage};
@@ -71,7 +72,7 @@ impl GateNode {
     pub fn new(gate: u8, now: Time) -> Self {
         let record = GateRecord::new(StoreId::from(format!("disk-{gate}"))).restarted();
         Self {
-            core: Gate::new(now, record.clone(), Vec::new()),
+            core: Gate::new(now, record.clone(), Vec::new(), Limits::default()),
             record: Arc::new(record),
             engine: Engine::default(),
             questions: BTreeMap::new(),
@@ -416,7 +417,7 @@ impl World<'_> {
         node.fetching = None;
         node.wake = None;
         node.life += 1;
-        node.core = Gate::new(now, record, node.engine.collections());
+        node.core = Gate::new(now, record, node.engine.collections(), Limits::default());
         let points = node.engine.points();
         let held = held(&node.record);
         self.facts.push(Fact::GateStarted { node: NodeId(u32::from(gate)), held });

@@ -10,6 +10,7 @@ use sheaf_coordinator::{
 };
 use sheaf_gate::Seen;
 use sheaf_map::Map;
+use sheaf_types::buggify::Buggify;
 use sheaf_types::{MapVersion, Term, mark};
 
 use crate::machine::Proc;
@@ -49,6 +50,12 @@ pub struct CoordinatorNode {
 }
 
 impl CoordinatorNode {
+    pub fn set_buggify(&mut self, buggify: Buggify) {
+        if let Some(core) = &mut self.core {
+            core.set_buggify(buggify);
+        }
+    }
+
     /// Whether it has this term, or is about to begin a later one.
     pub fn is_of_term(&self, term: Term) -> bool {
         self.core.as_ref().is_some_and(|core| core.record().term >= term)
@@ -64,12 +71,24 @@ impl World {
         let others = (0..self.drawn.coordinators).filter(|other| *other != n);
         let reigns = others.map(Proc::Coordinator).any(|other| self.life(other).is_some());
         mark!(reigns, "a coordinator starts while another one runs");
-        let record = Arc::clone(self.store.record());
         let now = self.clock(proc);
-        let seed = self.dice.processes.of(proc.code()).number();
+        let stale = self.knobs.store_stale;
+        let buggify = self.buggify_of(proc);
+        let dice = self.dice.processes.of(proc.code());
+        let seed = dice.number();
+        let record = match dice.chance(stale) {
+            true => self.store.earlier_record(dice),
+            false => Arc::clone(self.store.record()),
+        };
+        mark!(
+            record.stamp() != self.store.record().stamp(),
+            "a coordinator starts on an old record"
+        );
         let node = &mut self.coordinators[n as usize];
         *node = CoordinatorNode { next_token: node.next_token, ..CoordinatorNode::default() };
-        node.core = Some(Coordinator::new(now, record, Config::default(), seed));
+        let mut core = Coordinator::new(now, record, Config::default(), seed);
+        core.set_buggify(buggify);
+        node.core = Some(core);
         self.coordinator_event(n, Event::Tick);
     }
 

@@ -23,6 +23,7 @@ enum Kind {
     Cut = 6,
     Takeover = 7,
     Outage = 8,
+    Jump = 9,
 }
 
 /// The swarm's plan for this seed.
@@ -39,6 +40,7 @@ pub fn plan(seed: u64) -> Plan {
         (Kind::Cut, habits.cut_every_us),
         (Kind::Takeover, habits.takeover_every_us),
         (Kind::Outage, habits.outage_every_us),
+        (Kind::Jump, habits.jump_every_us),
     ];
     for (kind, every_us) in kinds {
         if let Some(mean) = every_us {
@@ -49,6 +51,7 @@ pub fn plan(seed: u64) -> Plan {
         }
     }
     steps.extend(crashes_at_phases(seed, &knobs, habits.crash_at_phase));
+    steps.extend(cuts_at_phases(seed, &knobs, habits.cut_at_phase));
     Plan { seed, knobs, steps }
 }
 
@@ -189,6 +192,10 @@ fn fault(kind: Kind, dice: &mut Dice, knobs: &Knobs) -> Deed {
             down: Span(dice.between(40, 120) * 1_000_000),
             instead: None,
         },
+        Kind::Jump => {
+            let mean = [100_000, 1_000_000, 30_000_000][dice.below(3) as usize];
+            Deed::Jump { who: server(dice, knobs), by: Span(dice.around(mean)) }
+        }
         Kind::Takeover => {
             Deed::Takeover { coordinator: dice.below(u64::from(knobs.coordinators)) as u32 }
         }
@@ -229,6 +236,42 @@ fn cut(dice: &mut Dice, knobs: &Knobs) -> Deed {
     Deed::Cut { who, ways, other, lasts: Span(50_000 + dice.around(mean)) }
 }
 
+/// Mostly one of those that have a part in the transition.
+fn participant(dice: &mut Dice, knobs: &Knobs) -> Who {
+    let number = dice.below(4) as u32;
+    match dice.below(5) {
+        0 => Who::Leader,
+        1 | 2 => Who::Donor(number),
+        3 => Who::Recipient(number),
+        _ => server(dice, knobs),
+    }
+}
+
+/// What a donor can't send for a while piles up in its memory; there it is lost if the donor dies.
+fn cuts_at_phases(seed: u64, knobs: &Knobs, share: f64) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for phase in [PhaseName::Copy, PhaseName::Fence] {
+        let mut dice = Dice::new(seed, Purpose::Faults, 200 + phase as u64);
+        for nth in 1..=ENTRIES {
+            if !dice.chance(share) {
+                continue;
+            }
+            let at = Span(dice.around(100_000));
+            let (donor, recipient) = (Who::Donor(dice.below(4) as u32), dice.below(4) as u32);
+            let (ways, other) = (Ways::Pair, Some(Who::Recipient(recipient)));
+            let lasts = Span(100_000 + dice.around(1_500_000));
+            let cut = Deed::Cut { who: donor, ways, other, lasts };
+            let mut at_phase = |at, deed| steps.push(Step { at, phase: Some(phase), nth, deed });
+            at_phase(at, cut);
+            if dice.chance(0.6) {
+                let deed = crash(donor, &mut dice, knobs);
+                at_phase(Span(at.0 + dice.below(lasts.0)), deed);
+            }
+        }
+    }
+    steps
+}
+
 /// The moments when a phase was stored are good ones to die.
 fn crashes_at_phases(seed: u64, knobs: &Knobs, share: f64) -> Vec<Step> {
     let mut steps = Vec::new();
@@ -236,7 +279,7 @@ fn crashes_at_phases(seed: u64, knobs: &Knobs, share: f64) -> Vec<Step> {
         let mut dice = Dice::new(seed, Purpose::Faults, 100 + phase as u64);
         for nth in 1..=ENTRIES {
             if dice.chance(share) {
-                let who = server(&mut dice, knobs);
+                let who = participant(&mut dice, knobs);
                 let deed = crash(who, &mut dice, knobs);
                 steps.push(Step { at: Span(dice.around(10_000)), phase: Some(phase), nth, deed });
             }

@@ -1,9 +1,14 @@
 //! What a fault does: processes end and start again, crash between two effects, and are healed at last. Plans say when.
 
+use sheaf_types::buggify::Buggify;
 use sheaf_types::mark;
 
 use crate::machine::Proc;
 use crate::world::{Happening, Stage, World};
+
+/// What clocks show when a run begins, and by how much they may differ, in milliseconds.
+pub const EPOCH_MS: u64 = 1_700_000_000_000;
+pub const SKEW_MS_MAX: u64 = 20_000;
 
 impl World {
     /// Ends a process as `kill -9` does, without a new start.
@@ -30,6 +35,64 @@ impl World {
         let Some(machine) = self.machines.get(&proc) else { return };
         let life = machine.life;
         self.queue.plan(self.now_us + 1 + after_us, Happening::Boot { proc, life });
+    }
+
+    /// A process's clock goes ahead by this much; what it waits for may be due at once.
+    pub fn jump(&mut self, proc: Proc, by_us: u64) {
+        let Some(machine) = self.machines.get_mut(&proc) else { return };
+        machine.clock.offset_ms += by_us / 1_000;
+        if machine.up && machine.wake_us.is_some() {
+            mark!("a clock jumps ahead while something is waited for");
+            let at_us = self.now_us + 1;
+            machine.wake_us = Some(at_us);
+            let life = machine.life;
+            self.queue.plan(at_us, Happening::Wake { proc, life });
+        }
+    }
+
+    /// A process that starts reads its machine's clock anew: somebody may have set it, forth or back.
+    pub fn set_clock(&mut self, proc: Proc) {
+        if self.stage != Stage::Safety || !self.knobs.clock_skew {
+            return;
+        }
+        let dice = self.dice.processes.of(proc.code());
+        if !dice.chance(0.3) {
+            return;
+        }
+        let offset_ms = EPOCH_MS + dice.below(SKEW_MS_MAX);
+        if let Some(machine) = self.machines.get_mut(&proc) {
+            mark!(
+                offset_ms < machine.clock.offset_ms,
+                "a process starts with a clock that was set back"
+            );
+            machine.clock.offset_ms = offset_ms;
+        }
+    }
+
+    /// The rare turns of a process's core: those of its machine, while there are faults.
+    pub fn buggify_of(&self, proc: Proc) -> Buggify {
+        match self.stage == Stage::Safety && self.knobs.buggify {
+            true => Buggify::of(self.seed ^ proc.code()),
+            false => Buggify::default(),
+        }
+    }
+
+    /// Tells all cores whether they take rare turns.
+    pub fn buggify_all(&mut self) {
+        let procs: Vec<Proc> = self.machines.keys().copied().collect();
+        for proc in procs {
+            let buggify = self.buggify_of(proc);
+            match proc {
+                Proc::Gate(n) => {
+                    if let Some(core) = &mut self.gates[n as usize].core {
+                        core.set_buggify(buggify);
+                    }
+                }
+                Proc::Coordinator(n) => self.coordinators[n as usize].set_buggify(buggify),
+                // A router's core lives for one operation.
+                Proc::Router(_) | Proc::Client(_) | Proc::Operator => {}
+            }
+        }
     }
 
     /// Crashes a process; it starts again after a while, or, if no coordinator is left, the one named.
@@ -81,6 +144,7 @@ impl World {
         self.stage = Stage::Liveness;
         self.healed_us = self.now_us;
         self.knobs.heal();
+        self.buggify_all();
         self.network.uncut_all();
         let procs: Vec<Proc> = self.machines.keys().copied().collect();
         for proc in &procs {

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use sheaf_checkers::{Fact, Held, NodeId, PointAt};
 use sheaf_gate::{
-    Answer, Effects, Event, FrameAnswer, Gate, GateRecord, Operation, Persist, Request, Token,
+    Answer, Effects, Event, FrameAnswer, Gate, GateRecord, Limits, Operation, Persist, Request,
+    Token,
 };
 use sheaf_protocol::{Load, Stage};
 use sheaf_types::{CollectionId, MapVersion, PointId, ShardId, StoreId, mark};
@@ -109,11 +110,12 @@ impl World {
         }
         self.settle_all_late(gate);
         let now = self.clock(proc);
+        let limits = Limits { buggify: self.buggify_of(proc), ..self.drawn.limits() };
         let node = &mut self.gates[gate as usize];
         let record = GateRecord::clone(&node.record).restarted();
         node.record = Arc::new(record.clone());
         let fact = Fact::GateStarted { node: NodeId(gate), held: held(&record) };
-        node.core = Some(Gate::new(now, record, node.engine.collections()));
+        node.core = Some(Gate::new(now, record, node.engine.collections(), limits));
         self.fact(fact);
         let load = self.load_of(gate);
         self.gate_event(gate, Event::Sampled { load });

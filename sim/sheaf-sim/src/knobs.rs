@@ -3,6 +3,7 @@
 //! A swarm: most seeds lack most faults, so that runs differ in kind and not only in luck.
 
 use serde::{Deserialize, Serialize};
+use sheaf_gate::Limits;
 
 use crate::dice::{Dice, Purpose};
 
@@ -43,6 +44,18 @@ pub struct Knobs {
     pub fsync_mean_us: u64,
     pub store_mean_us: u64,
     pub store_unknown: f64,
+    /// Of the starts of a coordinator, those on a record that the store has had before.
+    pub store_stale: f64,
+
+    /// Rare but legal turns in the cores.
+    pub buggify: bool,
+    pub held_requests_max: usize,
+    pub dirty_bytes_max: usize,
+    pub copy_range_points_max: usize,
+    pub check_range_points_max: usize,
+    pub drain_points_max: usize,
+    pub window_frames_max: usize,
+    pub sweep_points_max: usize,
 }
 
 /// How often things are done in a plan that is drawn.
@@ -58,6 +71,10 @@ pub struct Habits {
     pub crash_router_every_us: Option<u64>,
     /// A crash soon after the stored phase of a transition changed.
     pub crash_at_phase: f64,
+    /// A way between donor and recipient that is cut soon after it, and a crash while it is.
+    pub cut_at_phase: f64,
+    /// A clock that jumps ahead.
+    pub jump_every_us: Option<u64>,
     pub freeze_every_us: Option<u64>,
     pub slow_every_us: Option<u64>,
     pub takeover_every_us: Option<u64>,
@@ -96,6 +113,7 @@ pub fn draw(seed: u64) -> (Knobs, Habits) {
     knobs.draw_processes(&mut dice);
     knobs.draw_disks(&mut dice);
     habits.draw(&mut dice);
+    knobs.draw_limits(&mut Dice::new(seed, Purpose::Knobs, 1));
     // Few seeds are long; what happens in them happens slowly, so that they cost no more than others.
     if dice.chance(0.02) {
         knobs.safety_us = dice.between(130, 200) * 1_000_000;
@@ -128,12 +146,17 @@ impl Habits {
         if dice.chance(0.35) {
             self.crash_at_phase = dice.share(0.05, 0.5);
         }
+        if dice.chance(0.25) {
+            self.cut_at_phase = dice.share(0.1, 0.6);
+        }
+        self.jump_every_us = every(dice, 0.2);
     }
 }
 
 impl Knobs {
     /// No fault at all.
     pub fn calm() -> Self {
+        let usual = Limits::default();
         Self {
             gates: 4,
             first_shards: 2,
@@ -160,7 +183,50 @@ impl Knobs {
             store_mean_us: 3_000,
             store_unknown: 0.0,
             engine_forgets: 0.0,
+            store_stale: 0.0,
+            buggify: false,
+            held_requests_max: usual.held_requests_max,
+            dirty_bytes_max: usual.dirty_bytes_max,
+            copy_range_points_max: usual.copy_range_points_max,
+            check_range_points_max: usual.check_range_points_max,
+            drain_points_max: usual.drain_points_max,
+            window_frames_max: usual.window_frames_max,
+            sweep_points_max: usual.sweep_points_max,
         }
+    }
+
+    /// What a gate may do at once, without its rare turns.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            held_requests_max: self.held_requests_max,
+            dirty_bytes_max: self.dirty_bytes_max,
+            copy_range_points_max: self.copy_range_points_max,
+            check_range_points_max: self.check_range_points_max,
+            drain_points_max: self.drain_points_max,
+            window_frames_max: self.window_frames_max,
+            sweep_points_max: self.sweep_points_max,
+            ..Limits::default()
+        }
+    }
+
+    /// Full queues, ranges of one point, and a stream without a window are rare in so small a cluster, if nobody wants them.
+    fn draw_limits(&mut self, dice: &mut Dice) {
+        self.buggify = dice.chance(0.35);
+        if dice.chance(0.3) {
+            self.store_stale = dice.share(0.05, 0.5);
+        }
+        let small = |dice: &mut Dice, limit: &mut usize, high: u64| {
+            if dice.chance(0.15) {
+                *limit = dice.between(1, high) as usize;
+            }
+        };
+        small(dice, &mut self.held_requests_max, 3);
+        small(dice, &mut self.copy_range_points_max, 4);
+        small(dice, &mut self.check_range_points_max, 4);
+        small(dice, &mut self.drain_points_max, 3);
+        small(dice, &mut self.window_frames_max, 3);
+        small(dice, &mut self.sweep_points_max, 4);
+        small(dice, &mut self.dirty_bytes_max, 300);
     }
 
     fn draw_network(&mut self, dice: &mut Dice) {
@@ -217,11 +283,18 @@ impl Knobs {
             preload: self.preload,
             engine_page_max: self.engine_page_max,
             clock_skew: self.clock_skew,
+            held_requests_max: self.held_requests_max,
+            dirty_bytes_max: self.dirty_bytes_max,
+            copy_range_points_max: self.copy_range_points_max,
+            check_range_points_max: self.check_range_points_max,
+            drain_points_max: self.drain_points_max,
+            window_frames_max: self.window_frames_max,
+            sweep_points_max: self.sweep_points_max,
             ..calm
         };
     }
 
-    fn rates(&self) -> [(&'static str, f64); 10] {
+    fn rates(&self) -> [(&'static str, f64); 11] {
         [
             ("straggler", self.straggler),
             ("loss", self.loss),
@@ -232,6 +305,7 @@ impl Knobs {
             ("engine_unknown", self.engine_unknown),
             ("engine_late", self.engine_late),
             ("store_unknown", self.store_unknown),
+            ("store_stale", self.store_stale),
             ("engine_forgets", self.engine_forgets),
         ]
     }
@@ -239,7 +313,7 @@ impl Knobs {
     /// How many faults are on throughout.
     pub fn faults(&self) -> usize {
         let on = self.rates().into_iter().filter(|(_, rate)| *rate > 0.0).count();
-        on + usize::from(self.clock_skew)
+        on + usize::from(self.clock_skew) + usize::from(self.buggify)
     }
 
     /// Whether a world can be like this.
@@ -255,6 +329,11 @@ impl Knobs {
             ("coordinators", u64::from(self.coordinators)),
             ("ids", self.ids),
             ("engine_page_max", self.engine_page_max),
+            ("copy_range_points_max", self.copy_range_points_max as u64),
+            ("check_range_points_max", self.check_range_points_max as u64),
+            ("drain_points_max", self.drain_points_max as u64),
+            ("window_frames_max", self.window_frames_max as u64),
+            ("sweep_points_max", self.sweep_points_max as u64),
         ];
         if let Some((name, _)) = counts.iter().find(|(_, count)| *count == 0) {
             return Err(format!("knobs.{name} is 0: it takes at least 1"));

@@ -122,6 +122,11 @@ pub enum Deed {
         other: Option<Who>,
         lasts: Span,
     },
+    /// A process's clock goes ahead at once by this much, as after a machine that slept.
+    Jump {
+        who: Who,
+        by: Span,
+    },
     /// A coordinator that isn't up starts, while another one reigns.
     Takeover {
         coordinator: u32,
@@ -137,6 +142,7 @@ impl Deed {
                 | Self::Freeze { .. }
                 | Self::Slow { .. }
                 | Self::Cut { .. }
+                | Self::Jump { .. }
                 | Self::Takeover { .. }
         )
     }

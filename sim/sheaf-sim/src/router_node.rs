@@ -92,6 +92,7 @@ impl World {
         let proc = Proc::Router(n);
         let now = self.clock(proc);
         let seed = self.dice.processes.of(proc.code()).number();
+        let buggify = self.buggify_of(proc);
         let node = &mut self.routers[n as usize];
         let Some(map) = node.map.clone() else {
             self.reply(proc, call, Reply::NotReady);
@@ -99,6 +100,7 @@ impl World {
         };
         let deadline = now.plus_ms(request.timeout_ms);
         let operation = Operation::new(now, map, op_of(&request.work), deadline, seed);
+        let operation = operation.buggified(buggify);
         node.next += 1;
         let number = node.next;
         let found = BTreeMap::new();

@@ -121,7 +121,11 @@ fn class(deed: &Deed) -> u32 {
     match deed {
         Deed::Call(call) => 100 + call.client,
         Deed::Ask(_) | Deed::AskOnce(_) | Deed::AskExpecting(_) => 2,
-        Deed::Freeze { .. } | Deed::Slow { .. } | Deed::Cut { .. } | Deed::Takeover { .. } => 0,
+        Deed::Freeze { .. }
+        | Deed::Slow { .. }
+        | Deed::Cut { .. }
+        | Deed::Jump { .. }
+        | Deed::Takeover { .. } => 0,
         Deed::Crash { .. } => 1,
     }
 }

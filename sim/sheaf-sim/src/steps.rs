@@ -18,6 +18,7 @@ impl World {
     pub fn begin_safety(&mut self) {
         self.stage = Stage::Safety;
         self.knobs = self.drawn.clone();
+        self.buggify_all();
         self.safety_from_us = self.now_us + LEAD_US;
         for (number, step) in self.steps.iter().enumerate() {
             if step.phase.is_none() && !matches!(step.deed, Deed::Call(_)) {
@@ -81,6 +82,11 @@ impl World {
                 let ways = self.ways(*who, *ways, *other);
                 let number = self.network.cut(ways);
                 self.queue.plan(self.now_us + lasts.0, Happening::Uncut { number });
+            }
+            Deed::Jump { who, by } => {
+                if let Some(proc) = self.find(*who) {
+                    self.jump(proc, by.0);
+                }
             }
             Deed::Takeover { coordinator } => {
                 // The one that isn't up believes that it leads; the other doesn't know.

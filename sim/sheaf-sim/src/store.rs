@@ -1,15 +1,22 @@
 //! A model of the coordinators' store: one record, compare-and-set, and calls whose outcome stays unknown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use sheaf_checkers::{Decided, Phase, Running};
 use sheaf_coordinator::{CoordinatorRecord, StoreWrite};
 use sheaf_types::ClusterId;
 
+use crate::dice::Dice;
+
+/// Earlier records that a late start may still have read.
+const EARLIER_MAX: usize = 8;
+
 /// The store. It never fails; only calls to it do.
 pub struct Store {
     record: Arc<CoordinatorRecord>,
+    /// What it held before, the newest last.
+    earlier: VecDeque<Arc<CoordinatorRecord>>,
     late: BTreeMap<u64, StoreWrite>,
     next_late: u64,
 }
@@ -17,18 +24,30 @@ pub struct Store {
 impl Store {
     pub fn new(seed: u64) -> Self {
         let record = CoordinatorRecord::new(ClusterId::from(format!("cluster-{seed}")));
-        Self { record: Arc::new(record), late: BTreeMap::new(), next_late: 0 }
+        let earlier = VecDeque::new();
+        Self { record: Arc::new(record), earlier, late: BTreeMap::new(), next_late: 0 }
     }
 
     pub fn record(&self) -> &Arc<CoordinatorRecord> {
         &self.record
     }
 
+    /// One that was there before, if any: what a start reads that was held up since.
+    pub fn earlier_record(&self, dice: &mut Dice) -> Arc<CoordinatorRecord> {
+        let earlier = &self.earlier;
+        let at = dice.below(earlier.len().max(1) as u64) as usize;
+        Arc::clone(earlier.get(at).unwrap_or(&self.record))
+    }
+
     /// Stores the record if the store holds what it expects. Returns whether it did.
     pub fn compare_and_set(&mut self, write: &StoreWrite) -> bool {
         let expected = self.record.stamp() == write.expects;
         if expected {
-            self.record = Arc::clone(&write.record);
+            let before = std::mem::replace(&mut self.record, Arc::clone(&write.record));
+            self.earlier.push_back(before);
+            if self.earlier.len() > EARLIER_MAX {
+                self.earlier.pop_front();
+            }
         }
         expected
     }

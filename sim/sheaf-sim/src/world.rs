@@ -10,6 +10,7 @@ use sheaf_checkers::{Fact, Panel, PointAt, Violation};
 use crate::clients::Clients;
 use crate::coordinator_node::CoordinatorNode;
 use crate::dice::{Purpose as Stream, Streams};
+use crate::faults::{EPOCH_MS, SKEW_MS_MAX};
 use crate::gate_node::GateNode;
 use crate::knobs::Knobs;
 use crate::machine::{Clock, Machine, Proc};
@@ -244,7 +245,7 @@ impl World {
         for proc in coordinators.chain(gates).chain(routers) {
             let skew = self.drawn.clock_skew;
             let dice = self.dice.processes.of(proc.code());
-            let offset_ms = 1_700_000_000_000 + if skew { dice.below(20_000) } else { 0 };
+            let offset_ms = EPOCH_MS + if skew { dice.below(SKEW_MS_MAX) } else { 0 };
             let pace = if skew { dice.between(950_000, 1_050_000) } else { 1_000_000 };
             self.machines.insert(proc, Machine::new(Clock { offset_ms, pace }));
             let standby = matches!(proc, Proc::Coordinator(n) if n > 0);
@@ -374,6 +375,7 @@ impl World {
         if self.machines.get(&proc).is_none_or(|machine| machine.life != life || machine.up) {
             return;
         }
+        self.set_clock(proc);
         match proc {
             Proc::Gate(gate) => self.boot_gate(gate),
             Proc::Coordinator(n) => self.boot_coordinator(n),

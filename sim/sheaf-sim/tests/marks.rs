@@ -38,6 +38,12 @@ fn a_mark_is_found_with_and_without_a_condition_and_over_lines() {
     assert_eq!(marks_of(text), ["a", "b", "c"]);
 }
 
+#[test]
+fn a_rare_turn_is_a_mark() {
+    let text = "if ctx.buggify(\"a\") || rare.takes(\n  \"b\",\n now) || self.buggify_of(proc) {}";
+    assert_eq!(marks_of(text), ["a", "b"]);
+}
+
 /// Other crates have no marks: they don't run in the simulator, so nothing would count them.
 #[test]
 fn no_other_crate_has_marks() {
@@ -50,8 +56,18 @@ fn no_other_crate_has_marks() {
     assert_eq!(marked, BTreeSet::new());
 }
 
-/// The names of the marks in a source: the last string of each call of the macro.
+/// The names of the marks in a source: the last string of each call of the macro, and what rare turns are called.
 fn marks_of(text: &str) -> Vec<String> {
+    let mut marks = calls_of_the_macro(text);
+    for call in ["buggify(", ".takes("] {
+        let arguments = text.split(call).skip(1).map(str::trim_start);
+        let named = arguments.filter_map(|rest| rest.strip_prefix('"'));
+        marks.extend(named.filter_map(|rest| rest.split('"').next().map(str::to_owned)));
+    }
+    marks
+}
+
+fn calls_of_the_macro(text: &str) -> Vec<String> {
     let calls = text.split("mark!(").skip(1);
     let arguments = calls.filter_map(|rest| rest.split_once(");").map(|(arguments, _)| arguments));
     arguments.filter_map(|arguments| arguments.split('"').rev().nth(1).map(str::to_owned)).collect()

@@ -15,6 +15,8 @@ use crate::record::{CoordinatorRecord, FenceTry, HistoryKind, Phase, Promotion, 
 /// Milliseconds from the first fence that was backed out to the next; doubles up to the maximum.
 const RETRY_MS_MIN: u64 = 200;
 const RETRY_MS_MAX: u64 = 10_000;
+/// Fences of one transition that a simulation may end without need.
+const WITHOUT_NEED_MAX: u64 = 3;
 
 /// Raises the fence once every pair has converged and nothing speaks against it.
 pub(super) fn raise(facts: &Facts<'_>) -> Option<CoordinatorRecord> {
@@ -47,7 +49,8 @@ pub(super) fn back_out(facts: &Facts<'_>) -> Option<CoordinatorRecord> {
     let transition = facts.record.transition.as_ref()?;
     let reason = lost(facts, transition)
         .or_else(|| commit::differing(facts, transition, facts.moves?))
-        .or_else(|| over_budget(facts, transition))?;
+        .or_else(|| over_budget(facts, transition))
+        .or_else(|| without_need(facts, transition))?;
     let mut record = facts.draft();
     let running = record.transition.as_mut()?;
     running.phase = Phase::Copy;
@@ -133,6 +136,13 @@ fn lost(facts: &Facts<'_>, transition: &Transition) -> Option<String> {
         // This coordinator has just restarted; the budget decides.
         Observed::Never { .. } => None,
     })
+}
+
+/// Backed out of by a simulation, a few times.
+fn without_need(facts: &Facts<'_>, transition: &Transition) -> Option<String> {
+    let early = transition.attempt.0 <= WITHOUT_NEED_MAX;
+    let taken = early && facts.buggify.takes("a fence is backed out without need", facts.now);
+    taken.then(|| "a simulation wanted it".to_owned())
 }
 
 fn over_budget(facts: &Facts<'_>, transition: &Transition) -> Option<String> {

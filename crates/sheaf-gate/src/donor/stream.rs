@@ -8,10 +8,7 @@ use sheaf_map::Move;
 use sheaf_protocol::{
     Content, CopyState, DonorReport, Frame, FrameRefusal, Proof, Range, Stage, StreamId, Verdict,
 };
-use sheaf_types::limits::{
-    CHECK_RANGE_POINTS_MAX, COPY_FRAME_BYTES_MAX, COPY_RANGE_POINTS_MAX, DRAIN_POINTS_MAX,
-    STREAM_WINDOW_FRAMES_MAX,
-};
+use sheaf_types::limits::{COPY_FRAME_BYTES_MAX, STREAM_WINDOW_FRAMES_MAX};
 use sheaf_types::{Attempt, CollectionId, Digest, PointId, ShardId, Time, mark};
 
 use super::pace::{CONVERGED_DIRTY_MAX, Pace};
@@ -21,10 +18,13 @@ use crate::capture::{Capture, DirtyList};
 use crate::context::{Context, JobOwner};
 use crate::effect::{EngineCall, Outgoing, Scan, Select, WakeReason};
 use crate::event::FrameAnswer;
+use crate::limits::Limits;
 
 /// Milliseconds before a step that failed is tried again: at first, and at most.
 const RETRY_MS_MIN: u64 = 10;
 const RETRY_MS_MAX: u64 = 1_000;
+/// Milliseconds that a stream rests, in simulations.
+const REST_MS: u64 = 150;
 
 /// What a stream shares with the other streams of its donor.
 pub(super) struct Hands<'a> {
@@ -147,14 +147,19 @@ impl Stream {
             ctx.wake(self.retry_at, WakeReason::Stream);
             return;
         }
-        if self.reading.is_some() || self.window.len() >= STREAM_WINDOW_FRAMES_MAX {
+        if ctx.buggify("a stream rests") {
+            self.retry_at = ctx.now.plus_ms(REST_MS);
+            ctx.wake(self.retry_at, WakeReason::Stream);
+            return;
+        }
+        if self.reading.is_some() || self.window.len() >= ctx.limits().window_frames_max {
             return;
         }
         if self.pass.is_none() {
             self.open(hands, ground, ctx);
             return;
         }
-        self.look_for_overflow(hands);
+        self.look_for_overflow(hands, ctx);
         if self.pass.as_ref().is_some_and(|pass| pass.mode == Mode::Unknown) {
             self.begin_pass_once(ground, ctx);
             return;
@@ -185,8 +190,11 @@ impl Stream {
     }
 
     /// What was dirty is unknown: all must be compared again, under the fence if need be.
-    fn look_for_overflow(&mut self, hands: &mut Hands<'_>) {
+    fn look_for_overflow(&mut self, hands: &mut Hands<'_>, ctx: &Context<'_>) {
         let Some(list) = hands.capture.list_mut(self.mv.recipient) else { return };
+        if ctx.buggify("a dirty set is dropped before it is full") {
+            list.overflow();
+        }
         if list.take_overflow() {
             self.pass = Some(Pass::new());
             self.verified = false;
@@ -211,7 +219,8 @@ impl Stream {
         if pass.mode == Mode::Send {
             list.forget_ahead_of(&pass.cursor); // They will be read and sent whole.
         }
-        let Some((collection, ids)) = list.take_behind(&pass.cursor, DRAIN_POINTS_MAX) else {
+        let Some((collection, ids)) = list.take_behind(&pass.cursor, ctx.limits().drain_points_max)
+        else {
             return false;
         };
         self.drained_last = true;
@@ -241,13 +250,13 @@ impl Stream {
         }
         if let Some(range) = pass.repairs.pop_front() {
             let Range { collection, after, through } = range.clone();
-            let call = self.scan(hands, collection, after, through, true);
+            let call = self.scan(hands, collection, after, through, true, ctx.limits());
             self.read(Reading::Repair { range }, call, ground, ctx);
             return true;
         }
         let Some((collection, after)) = pass.next_start(ground.map) else { return false };
         let bodies = pass.mode == Mode::Send;
-        let call = self.scan(hands, collection, after.clone(), None, bodies);
+        let call = self.scan(hands, collection, after.clone(), None, bodies, ctx.limits());
         self.read(Reading::Next { collection, after, bodies }, call, ground, ctx);
         true
     }
@@ -259,12 +268,14 @@ impl Stream {
         after: Option<PointId>,
         through: Option<PointId>,
         bodies: bool,
+        limits: Limits,
     ) -> EngineCall {
+        let Limits { copy_range_points_max, check_range_points_max, .. } = limits;
         EngineCall::Scan(Scan {
             collection,
             after,
             through,
-            points_max: if bodies { COPY_RANGE_POINTS_MAX } else { CHECK_RANGE_POINTS_MAX },
+            points_max: if bodies { copy_range_points_max } else { check_range_points_max },
             bytes_max: COPY_FRAME_BYTES_MAX,
             bodies,
             select: Select::Moving { moves: hands.capture.moves().clone(), mv: self.mv },
@@ -311,6 +322,10 @@ impl Stream {
                 return;
             }
             self.verified = true;
+        } else if self.seal.is_none() && ctx.buggify("equal sides are compared once more") {
+            self.pass = Some(Pass::new());
+            self.begin_pass_once(ground, ctx);
+            return;
         }
         let list = hands.capture.list(self.mv.recipient);
         let attempt = ground.order.attempt;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use sheaf_gate::{
     Answer, Changed, Effects, EngineCall, EngineReply, Event, FrameAnswer, Gate, GateRecord, JobId,
-    Operation, Outcome, Outgoing, Page, Request, Scanned, Seen, Select, Token, Write,
+    Limits, Operation, Outcome, Outgoing, Page, Request, Scanned, Seen, Select, Token, Write,
 };
 use sheaf_map::{Collection, Map, ShardEntry, Weight};
 use sheaf_protocol::{CopyOptions, Directive, DirectiveRefusal, GateReport, Order, Refusal, Stage};
@@ -127,7 +127,7 @@ impl World {
         for shard in shards {
             let store = StoreId::from(format!("store-{shard}"));
             let record = GateRecord::new(store).restarted();
-            let gate = Gate::new(world.now, record.clone(), vec![]);
+            let gate = Gate::new(world.now, record.clone(), vec![], Limits::default());
             let node = Node {
                 gate,
                 record,
@@ -149,7 +149,8 @@ impl World {
         self.queue.retain(|(to, _)| *to != id);
         let node = self.nodes.get_mut(&id).unwrap();
         node.record = node.record.clone().restarted();
-        node.gate = Gate::new(self.now, node.record.clone(), node.collections.clone());
+        node.gate =
+            Gate::new(self.now, node.record.clone(), node.collections.clone(), Limits::default());
         node.answers.clear();
     }
 

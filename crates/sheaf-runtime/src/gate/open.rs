@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, RwLock};
 
 use sheaf_engines::{Engine, EngineError};
-use sheaf_gate::{Gate, GateRecord, RECORD_FORMAT};
+use sheaf_gate::{Gate, GateRecord, Limits, RECORD_FORMAT};
 use sheaf_stores::{NotKept, RecordStore, Store, StoreError};
 use sheaf_types::{StoreId, Time};
 use tokio::sync::{Notify, mpsc, watch};
@@ -71,7 +71,7 @@ impl GateHost {
         let map = RwLock::new(record.map.clone());
         let collections = collections.into_iter().map(|(id, _)| id).collect();
         let (records, to_store) = mpsc::channel(1);
-        let gate = Gate::new(clock.now(), record, collections);
+        let gate = Gate::new(clock.now(), record, collections, Limits::default());
         let shared = Arc::new(Shared {
             clock,
             core: Core::new(clock, gate, records),
