@@ -236,6 +236,9 @@ impl Gate {
             if self.jobs.limits.buggify.takes("a write's acknowledgement is held back", self.now) {
                 delay_ms += ACK_DELAY_MS;
             }
+            if self.fence.is_some() {
+                delay_ms = 0; // Nothing more becomes dirty, and the fence waits for this.
+            }
         }
         let around = surroundings(&self.ledger, self.fence.as_ref(), self.part.as_ref());
         let mut ctx = Context { now: self.now, effects: fx, jobs: &mut self.jobs };
@@ -429,7 +432,7 @@ impl Gate {
                 part.end(&mut ctx);
             }
         }
-        self.take_parts();
+        self.take_parts(fx);
         if self.fence.is_some() && !self.ledger.is_fenced() {
             mark!(
                 self.fence.as_ref().is_some_and(|fence| Some(fence.transition) == running),
@@ -459,7 +462,7 @@ impl Gate {
         }
     }
 
-    fn take_parts(&mut self) {
+    fn take_parts(&mut self, fx: &mut Effects) {
         let record = self.ledger.decided();
         let (Some(part), Some(order), Some(me)) = (&self.part, &record.order, record.shard) else {
             return;
@@ -482,6 +485,8 @@ impl Gate {
             if let Some(donor) = &mut self.donor {
                 donor.fence_begins(&self.requests);
             }
+            let mut ctx = Context { now: self.now, effects: fx, jobs: &mut self.jobs };
+            self.requests.acknowledge_all(&self.ledger, &mut ctx);
         }
     }
 

@@ -20,7 +20,8 @@ pub(crate) struct Requests {
     held: BTreeMap<Token, Held>,
     deadlines: BTreeSet<(Time, Token)>,
     in_flight: BTreeMap<Token, InFlight>,
-    delayed: BTreeSet<(Time, Token)>,
+    /// Acknowledgements that are held back, with what was written.
+    delayed: BTreeMap<(Time, Token), Vec<PointId>>,
     stalls_ms: Vec<u64>,
 }
 
@@ -178,13 +179,8 @@ impl Requests {
                 self.deadlines.remove(&(deadline, token));
             }
         }
-        while let Some((due, token)) = self.delayed.first().copied() {
-            if due > ctx.now {
-                ctx.wake(due, WakeReason::DelayedAnswer);
-                break;
-            }
-            self.delayed.remove(&(due, token));
-            ctx.answer(token, Answer::Deliver);
+        if let Some((due, _)) = self.acknowledge_until(ctx.now, around.ledger, ctx) {
+            ctx.wake(due, WakeReason::DelayedAnswer);
         }
         assert!(
             self.deadlines.len() == self.held.len()
@@ -193,6 +189,29 @@ impl Requests {
             self.held.len(),
             self.deadlines.len()
         );
+    }
+
+    /// Gives the acknowledgements that were held back until `now`; returns the next one.
+    fn acknowledge_until(
+        &mut self,
+        now: Time,
+        ledger: &Ledger,
+        ctx: &mut Context<'_>,
+    ) -> Option<(Time, Token)> {
+        while let Some(((due, token), ids)) = self.delayed.pop_first() {
+            if due > now {
+                self.delayed.insert((due, token), ids);
+                return Some((due, token));
+            }
+            ctx.answer(token, acknowledgement(ledger, &ids));
+        }
+        None
+    }
+
+    /// Gives all acknowledgements that are held back: after the fence they would come from a gate that may not own the ids any more.
+    pub fn acknowledge_all(&mut self, ledger: &Ledger, ctx: &mut Context<'_>) {
+        mark!(!self.delayed.is_empty(), "a fence finds acknowledgements that are held back");
+        self.acknowledge_until(Time::NEVER, ledger, ctx);
     }
 
     fn release(&mut self, token: Token, held: &Held, now: Time) {
@@ -246,8 +265,12 @@ impl Requests {
             (_, Outcome::Failed) => Answer::Deliver,
             (Operation::Write { .. }, Outcome::Unknown) => Answer::OutcomeUnknown,
             (Operation::Write { ids }, Outcome::Done) => {
-                // Without a fence in between, a map can only take ids away by an operator's accepting the loss.
-                if owns_all(around.ledger, ids) { Answer::Deliver } else { Answer::OutcomeUnknown }
+                let answer = acknowledgement(around.ledger, ids);
+                if delay_ms > 0 && matches!(answer, Answer::Deliver) {
+                    self.delayed.insert((ctx.now.plus_ms(delay_ms), token), ids.clone());
+                    return;
+                }
+                answer
             }
             (Operation::Read { ids }, _) => match newest_version(around.ledger) {
                 Some(version) if !owns_all(around.ledger, ids) => {
@@ -266,11 +289,7 @@ impl Requests {
                 None => Answer::Refused(Refusal::NotServing),
             },
         };
-        if delay_ms > 0 && matches!(answer, Answer::Deliver) {
-            self.delayed.insert((ctx.now.plus_ms(delay_ms), token));
-        } else {
-            ctx.answer(token, answer);
-        }
+        ctx.answer(token, answer);
     }
 
     /// Forgets the stalls of earlier transitions.
@@ -292,6 +311,11 @@ impl Requests {
     pub fn held(&self) -> usize {
         self.held.len()
     }
+}
+
+/// Without a fence in between, a map can only take ids away by an operator's accepting the loss.
+fn acknowledgement(ledger: &Ledger, ids: &[PointId]) -> Answer {
+    if owns_all(ledger, ids) { Answer::Deliver } else { Answer::OutcomeUnknown }
 }
 
 fn newest_version(ledger: &Ledger) -> Option<MapVersion> {

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 pub const SEEDS_MIN: u64 = 100_000;
 
 /// Every mark, in the order of letters.
-pub const DECLARED: [&str; 157] = [
+pub const DECLARED: [&str; 158] = [
     "a batch is applied in part",
     "a cancel comes too late",
     "a change of the catalogue waits for the fence",
@@ -42,6 +42,7 @@ pub const DECLARED: [&str; 157] = [
     "a donor starts in the middle of a copy",
     "a donor's proof comes before the recipient's own word",
     "a fence ends and its transition goes on",
+    "a fence finds acknowledgements that are held back",
     "a fence is backed out because a gate doesn't answer",
     "a fence is backed out because a gate has restarted",
     "a fence is backed out without need",
