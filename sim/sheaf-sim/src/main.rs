@@ -218,7 +218,10 @@ fn options(arguments: &[String]) -> Result<Options, String> {
             }
             "--html" => options.html = Some(PathBuf::from(value()?)),
             "--marks" => options.marks = true,
-            "--hashes" => options.hashes = true,
+            "--hashes" => {
+                options.hashes = true;
+                options.wanted.thorough = true;
+            }
             "--minutes" => options.minutes = Some(minutes(value()?)?),
             "--json" => options.json = Some(value()?.into()),
             "--log" => options.log = true,

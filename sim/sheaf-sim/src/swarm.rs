@@ -105,11 +105,13 @@ fn run_with(
     }
 }
 
-/// Which failures count.
+/// Which failures count, and how closely a run is looked at.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
     /// Numbers of invariants and promises, such as `I7`; none: every failure counts.
     pub numbers: Vec<String>,
+    /// Fingerprints of all that is said.
+    pub thorough: bool,
 }
 
 impl Wanted {
@@ -145,7 +147,8 @@ pub fn run_all(
                     if seed >= seeds.end {
                         return;
                     }
-                    let outcome = run(what, seed, false, None);
+                    let trace = Trace { thorough: wanted.thorough, ..Trace::new(false) };
+                    let outcome = run_plan(what.name(), what.plan(seed), trace, None);
                     if !each(&outcome) {
                         stop.store(true, Ordering::Relaxed);
                     }

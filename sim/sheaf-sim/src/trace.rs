@@ -11,13 +11,15 @@ pub struct Trace {
     hash: u64,
     /// Tell each event.
     pub log: bool,
+    /// The fingerprint holds all that messages and facts say, too. Costs more than the run itself.
+    pub thorough: bool,
     /// Where to, if not to the screen.
     kept: Option<Kept>,
 }
 
 impl Trace {
     pub fn new(log: bool) -> Self {
-        Self { hash: 0xcbf2_9ce4_8422_2325, log, kept: None }
+        Self { hash: 0xcbf2_9ce4_8422_2325, log, thorough: false, kept: None }
     }
 
     /// Keeps each event.
@@ -44,6 +46,18 @@ impl Trace {
         }
     }
 
+    /// What something says, as a part of a thorough fingerprint.
+    pub fn fold_words(&mut self, said: &impl std::fmt::Debug) {
+        if self.thorough {
+            let text = format!("{said:?}");
+            for bytes in text.as_bytes().chunks(8) {
+                let mut word = [0; 8];
+                word[..bytes.len()].copy_from_slice(bytes);
+                self.fold(&[u64::from_le_bytes(word)]);
+            }
+        }
+    }
+
     pub fn hash(&self) -> u64 {
         self.hash
     }
@@ -54,4 +68,20 @@ pub fn clock_text(us: u64) -> String {
     let ms = us / 1_000;
     let (seconds, ms) = (ms / 1_000, ms % 1_000);
     format!("{:02}:{:02}:{:02}.{ms:03}", seconds / 3_600, seconds / 60 % 60, seconds % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thorough_fingerprint_holds_what_is_said_and_a_usual_one_does_not() {
+        let hash = |thorough, said: &str| {
+            let mut trace = Trace { thorough, ..Trace::new(false) };
+            trace.fold_words(&said);
+            trace.hash()
+        };
+        assert_ne!(hash(true, "version 7 of the map"), hash(true, "version 8 of the map"));
+        assert_eq!(hash(false, "version 7 of the map"), hash(false, "version 8 of the map"));
+    }
 }

@@ -318,6 +318,7 @@ impl World {
             return;
         }
         self.fingerprint(&happening);
+        self.trace.fold_words(&happening);
         self.log(|| crate::brief::happening(&happening));
         match happening {
             Happening::Arrive { call, to, message } => self.arrive(call, to, message),
@@ -425,6 +426,7 @@ impl World {
             return;
         }
         self.stats.facts += 1;
+        self.trace.fold_words(&fact);
         self.record(|recording, at| recording.fact(at, &fact));
         if let Some(history) = &mut self.history {
             history.learn(&fact);
