@@ -147,7 +147,7 @@ pub fn run_all(
                     if seed >= seeds.end {
                         return;
                     }
-                    let trace = Trace { thorough: wanted.thorough, ..Trace::new(false) };
+                    let trace = Trace::new(false).thorough(wanted.thorough);
                     let outcome = run_plan(what.name(), what.plan(seed), trace, None);
                     if !each(&outcome) {
                         stop.store(true, Ordering::Relaxed);

@@ -11,8 +11,7 @@ pub struct Trace {
     hash: u64,
     /// Tell each event.
     pub log: bool,
-    /// The fingerprint holds all that messages and facts say, too. Costs more than the run itself.
-    pub thorough: bool,
+    thorough: bool,
     /// Where to, if not to the screen.
     kept: Option<Kept>,
 }
@@ -20,6 +19,11 @@ pub struct Trace {
 impl Trace {
     pub fn new(log: bool) -> Self {
         Self { hash: 0xcbf2_9ce4_8422_2325, log, thorough: false, kept: None }
+    }
+
+    /// Whether the fingerprint holds all that messages and facts say, too. Costs more than the run itself.
+    pub fn thorough(self, thorough: bool) -> Self {
+        Self { thorough, ..self }
     }
 
     /// Keeps each event.
@@ -77,7 +81,7 @@ mod tests {
     #[test]
     fn a_thorough_fingerprint_holds_what_is_said_and_a_usual_one_does_not() {
         let hash = |thorough, said: &str| {
-            let mut trace = Trace { thorough, ..Trace::new(false) };
+            let mut trace = Trace::new(false).thorough(thorough);
             trace.fold_words(&said);
             trace.hash()
         };
