@@ -8,8 +8,9 @@ use sheaf_checkers::fact::Decided;
 use sheaf_checkers::ids_fresh::IdsFresh;
 use sheaf_checkers::intent_first::IntentFirst;
 use sheaf_checkers::map_monotone::MapMonotone;
+use sheaf_checkers::short_stall::ShortStall;
 use sheaf_checkers::total_map::TotalMap;
-use sheaf_checkers::{EndState, Fact, NodeId, OpId, Phase};
+use sheaf_checkers::{Checker, EndState, Fact, Moment, NodeId, OpId, Phase};
 use sheaf_map::{Map, ShardEntry};
 use sheaf_protocol::Stage;
 use sheaf_types::{MapVersion, Revision, StoreId, Term, TransitionId};
@@ -141,6 +142,25 @@ fn i9_fires_when_points_move_by_another_way_than_the_transition() {
     fires(&facts, "isn't what transition");
     let films = map_of(2, 0, vec![entry(1)], vec![collection(2, "films")]);
     quiet(CommitProven::default(), &[first(), stored(2, &films, None)]);
+}
+
+#[test]
+fn p7_fires_when_a_fence_stays_long_after_its_budget() {
+    let fenced = |attempt| stored(1, &before(), running(1, attempt, Phase::Fence, &after()));
+    let backed_out = || stored(2, &before(), running(1, 1, Phase::Copy, &after()));
+    let at = |checker: &mut ShortStall, s: u64, fact: Fact| {
+        let moment = Moment { us: s * 1_000_000, ..Moment::default() };
+        checker.judge(moment, &fact).map_err(|violation| violation.label)
+    };
+    let mut checker = ShortStall::default();
+    assert_eq!(at(&mut checker, 1, fenced(1)), Ok(()));
+    assert_eq!(at(&mut checker, 40, fenced(1)), Ok(()), "half a second is its budget");
+    assert_eq!(at(&mut checker, 42, Fact::Healed), Err("P7 short-stall"));
+    let mut checker = ShortStall::default();
+    for (s, fact) in [(1, fenced(1)), (30, backed_out()), (300, fenced(2)), (330, Fact::Healed)] {
+        assert_eq!(at(&mut checker, s, fact), Ok(()));
+    }
+    assert_eq!(at(&mut checker, 342, backed_out()), Err("P7 short-stall"), "too late");
 }
 
 #[test]
