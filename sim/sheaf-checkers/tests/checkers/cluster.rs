@@ -144,23 +144,37 @@ fn i9_fires_when_points_move_by_another_way_than_the_transition() {
     quiet(CommitProven::default(), &[first(), stored(2, &films, None)]);
 }
 
+/// The first of these facts, each with its second, that breaks P7.
+fn stalled(facts: impl IntoIterator<Item = (u64, Fact)>) -> Option<u64> {
+    let mut checker = ShortStall::default();
+    let mut breaks = |s: u64, fact: &Fact| {
+        let moment = Moment { us: s * 1_000_000, ..Moment::default() };
+        checker.judge(moment, fact).is_err_and(|violation| violation.label == "P7 short-stall")
+    };
+    facts.into_iter().find_map(|(s, fact)| breaks(s, &fact).then_some(s))
+}
+
 #[test]
-fn p7_fires_when_a_fence_stays_long_after_its_budget() {
+fn p7_fires_when_a_coordinator_that_is_awake_leaves_a_fence_long_after_its_budget() {
     let fenced = |attempt| stored(1, &before(), running(1, attempt, Phase::Fence, &after()));
     let backed_out = || stored(2, &before(), running(1, 1, Phase::Copy, &after()));
-    let at = |checker: &mut ShortStall, s: u64, fact: Fact| {
-        let moment = Moment { us: s * 1_000_000, ..Moment::default() };
-        checker.judge(moment, &fact).map_err(|violation| violation.label)
+    let says = || Fact::DirectiveSent { directive: directive(1, &before(), None) };
+    let each_second = |until| (1..=until).map(move |s| (s, says()));
+    let fence = || std::iter::once((0, fenced(1)));
+    assert_eq!(stalled(fence().chain(each_second(30))), Some(6), "its budget is half a second");
+    let stored_again = (1..=30).map(|s| (s, fenced(1)));
+    assert_eq!(stalled(fence().chain(stored_again)), Some(6), "another change, the same fence");
+    let over = || (6, backed_out());
+    assert_eq!(stalled(fence().chain(each_second(5)).chain([over()]).chain(each_second(99))), None);
+    let next = || (6, fenced(2));
+    assert_eq!(stalled(fence().chain(each_second(5)).chain([next(), (19, says())])), None);
+    assert_eq!(stalled(fence().chain([(300, says()), (600, says())])), None, "it was frozen");
+    let of_another_term = |s| {
+        let mut directive = directive(1, &before(), None);
+        directive.term = Term(0);
+        (s, Fact::DirectiveSent { directive })
     };
-    let mut checker = ShortStall::default();
-    assert_eq!(at(&mut checker, 1, fenced(1)), Ok(()));
-    assert_eq!(at(&mut checker, 40, fenced(1)), Ok(()), "half a second is its budget");
-    assert_eq!(at(&mut checker, 42, Fact::Healed), Err("P7 short-stall"));
-    let mut checker = ShortStall::default();
-    for (s, fact) in [(1, fenced(1)), (30, backed_out()), (300, fenced(2)), (330, Fact::Healed)] {
-        assert_eq!(at(&mut checker, s, fact), Ok(()));
-    }
-    assert_eq!(at(&mut checker, 342, backed_out()), Err("P7 short-stall"), "too late");
+    assert_eq!(stalled(fence().chain((1..=30).map(of_another_term))), None);
 }
 
 #[test]
