@@ -43,6 +43,7 @@ impl Coordinator {
         assert_committed(before, record);
         assert_departures(before, record);
         assert_ids(before, record);
+        assert_names(record);
         assert_bounds(record);
         for (shard, directive) in self.contacts.told() {
             let told = directive.revision;
@@ -149,6 +150,18 @@ fn assert_ids(before: &CoordinatorRecord, record: &CoordinatorRecord) {
     for id in queued.chain(record.transition.iter().map(|running| running.id)) {
         assert!(id < record.next_transition, "I12 ids-never-reused: {id} would be given out again");
     }
+}
+
+/// A name is given again only when nobody serves the dropped collection that had it.
+fn assert_names(record: &CoordinatorRecord) {
+    let dropped: BTreeSet<&str> =
+        record.dropped.iter().map(|dropped| dropped.name.as_str()).collect();
+    let again = record.map.collections().iter().find(|known| dropped.contains(known.name()));
+    assert!(
+        again.is_none(),
+        "I15 dropped-stays-dropped: {:?} is there again, and a shard may serve what was dropped",
+        again.map(|collection| collection.name())
+    );
 }
 
 fn assert_bounds(record: &CoordinatorRecord) {

@@ -83,6 +83,7 @@ impl Requests {
                 None
             }
             Judgement::HoldFenced => {
+                assert_stalled_by_moves(&request, around);
                 self.hold(token, request, true, ctx);
                 None
             }
@@ -115,7 +116,9 @@ impl Requests {
         ctx: &mut Context<'_>,
     ) {
         let unfiltered = matches!(scope, Scope::All) && operation == Operation::Gather;
-        self.in_flight.insert(token, InFlight { collection, operation, version, unfiltered });
+        let admitted = InFlight { collection, operation, version, unfiltered };
+        let before = self.in_flight.insert(token, admitted);
+        assert!(before.is_none(), "I17 answers-fit: {token:?} is let through twice");
         ctx.answer(token, Answer::Go { collection, version, scope });
     }
 
@@ -129,6 +132,7 @@ impl Requests {
         for (token, held) in std::mem::take(&mut self.held) {
             match judge(&held.request, around) {
                 Judgement::HoldFenced => {
+                    assert_stalled_by_moves(&held.request, around);
                     let since = if held.fenced { held.since } else { ctx.now };
                     self.held.insert(token, Held { since, fenced: true, ..held });
                 }
@@ -399,6 +403,22 @@ fn judge_ids(
         }
     }
     hold
+}
+
+/// P7: a fence stalls only requests on points that move, and at donors those on all points.
+fn assert_stalled_by_moves(request: &Request, around: &Surroundings<'_>) {
+    let (fence, me) = (around.fence, around.ledger.shard());
+    let from_me = |id: &PointId| {
+        let mv = fence.and_then(|fence| fence.of(id.placement_key()));
+        mv.map(|mv| mv.donor) == me
+    };
+    let moves = match &request.operation {
+        Operation::Read { ids } | Operation::Write { ids } => {
+            me.is_some() && ids.iter().any(from_me)
+        }
+        Operation::Gather => fence.zip(me).is_some_and(|(fence, me)| fence.donors().contains(&me)),
+    };
+    assert!(moves, "P7 short-stall: {me:?} holds a request of which nothing moves");
 }
 
 /// `None`: nothing stands against it.

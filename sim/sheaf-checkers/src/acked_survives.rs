@@ -1,4 +1,4 @@
-//! P1: what was acknowledged is found by every read that begins later, until something newer replaces it.
+//! P1 and I5: what was acknowledged is found by every read that begins later, until something newer replaces it.
 //!
 //! It allows what the promise allows: a read that began before the acknowledgement may miss the write.
 

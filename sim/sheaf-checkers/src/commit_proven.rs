@@ -47,7 +47,7 @@ impl CommitProven {
             }
             return broken(format!("{} moves points without a transition", after.map.version()));
         }
-        let Some(Running { id, attempt, phase, next }) = &before.running else {
+        let Some(Running { id, attempt, phase, next, .. }) = &before.running else {
             return if moves.pairs().is_empty() {
                 Ok(())
             } else {

@@ -90,6 +90,8 @@ pub struct Running {
     pub id: TransitionId,
     pub attempt: Attempt,
     pub phase: Phase,
+    /// How long a fence may take before it is backed out.
+    pub fence_budget_ms: u64,
     /// The map that the commit makes current; the current one after it.
     pub next: Arc<Map>,
 }

@@ -1,6 +1,7 @@
 //! I10: a donor whose fence is durable admits no request on an outgoing point until its coordinator's word ends the fence.
 //!
-//! The word is a later directive that doesn't order this fence, or the committed map of this transition.
+//! The word is a later directive that doesn't order this fence, or the committed map of this transition. That time passes is no
+//! such word (P5).
 
 use std::collections::BTreeMap;
 

@@ -22,6 +22,7 @@ pub mod map_monotone;
 pub mod nothing_destroyed;
 pub mod one_writer;
 pub mod panel;
+pub mod short_stall;
 pub mod sweep_foreign;
 pub mod total_map;
 

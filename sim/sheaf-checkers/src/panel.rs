@@ -72,6 +72,7 @@ impl Default for Panel {
                 Box::new(crate::one_writer::OneWriter::default()),
                 Box::new(crate::invisible::Invisible::default()),
                 Box::new(crate::fence_holds::FenceHolds::default()),
+                Box::new(crate::short_stall::ShortStall::default()),
                 Box::new(crate::sweep_foreign::SweepForeign::default()),
                 Box::new(crate::nothing_destroyed::NothingDestroyed::default()),
                 Box::new(crate::honest_answers::HonestAnswers::default()),

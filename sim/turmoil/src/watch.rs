@@ -116,6 +116,7 @@ fn decided(record: &CoordinatorRecord) -> Decided {
         id: running.id,
         attempt: running.attempt,
         phase: phase(&running.phase),
+        fence_budget_ms: running.options.fence_budget_ms,
         next: Arc::clone(&running.next),
     });
     Decided { term: record.term, revision: record.revision, map: Arc::clone(&record.map), running }

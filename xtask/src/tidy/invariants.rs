@@ -1,30 +1,56 @@
-//! docs/INVARIANTS.md held to the code: every invariant has a number, a name, an assertion and a checker.
+//! docs/INVARIANTS.md held to the code and the zoo: every invariant has a number, a name, an assertion, a checker and a mutant.
 //!
-//! A row reads `| I3 | one-writer | what | …asserted in… | …checker… |`: the first two cells are the number and the name, the
-//! last two name files. An assertion's message begins with both: "I3 one-writer: …".
+//! A row reads `| I3 | one-writer | what | …asserted in… | …checker… | …mutant… |`: an assertion's message begins with the first two
+//! cells ("I3 one-writer: …"), the last three name files. A promise's row reads `| P4 | one owner | what | I3 | …checker… | …mutant… |`: the
+//! fourth cell has the numbers by which its violation is told. A mutant's header says which numbers fire, and each of them has a row.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Finding;
 use super::tokens::{Kind, Tokens};
 use super::tree::Tree;
 
 const PAGE: &str = "docs/INVARIANTS.md";
+/// Where the mutants are.
+const ZOO: &str = "sim/zoo/";
+/// What no core can assert: a core sees no disk.
+const UNSEEN_BY_CORES: [&str; 1] = ["I5"];
 /// Where checkers live.
-const CHECKERS: [&str; 4] = [
+const CHECKERS: [&str; 6] = [
     "sim/sheaf-checkers/src/",
+    "sim/sheaf-sim/src/",
+    "sim/turmoil/src/",
     "tests/",
     "crates/sheaf-gate/tests/",
     "crates/sheaf-coordinator/tests/",
 ];
-const REMEDY: &str = "write the row as | I3 | one-writer | … | `crates/…/file.rs` | `sim/sheaf-checkers/src/file.rs` |";
+const REMEDY: &str = "write the row as | I3 | one-writer | … | `crates/…/file.rs` | `sim/sheaf-checkers/src/file.rs` | `05-name` |, or as \
+                      | P4 | one owner | … | I3 | `sim/sheaf-checkers/src/file.rs` | `05-name` |";
 
 struct Row {
     line: usize,
     label: String,
     name: String,
     asserted_in: Vec<String>,
+    /// The numbers of which one is told when it is broken.
+    fires_as: Vec<String>,
     checkers: Vec<String>,
+    /// Names in the zoo, without `.patch`.
+    mutants: Vec<String>,
+}
+
+impl Row {
+    fn is_promise(&self) -> bool {
+        self.label.starts_with('P')
+    }
+}
+
+/// The header of one file of the zoo.
+struct Mutant<'a> {
+    path: &'a str,
+    line: usize,
+    /// `None`: it doesn't say.
+    fires: Option<Vec<&'a str>>,
 }
 
 /// Nothing to say while there is no page.
@@ -45,6 +71,7 @@ pub fn check(tree: &Tree) -> Vec<Finding> {
         }
         findings.extend(check_row(tree, row));
     }
+    findings.extend(check_zoo(tree, &rows));
     for file in tree.rust.iter().filter(|file| file.path.starts_with("crates/") && !file.is_test) {
         for (label, message, line) in assertions(&file.tokens) {
             let known =
@@ -66,15 +93,20 @@ pub fn check(tree: &Tree) -> Vec<Finding> {
 }
 
 fn check_row(tree: &Tree, row: &Row) -> Vec<Finding> {
+    let mut findings = check_assertions(tree, row);
+    findings.extend(check_checkers(tree, row));
+    findings.extend(check_mutants(tree, row));
+    findings
+}
+
+fn check_assertions(tree: &Tree, row: &Row) -> Vec<Finding> {
     let mut findings = Vec::new();
     let Row { line, label, name, .. } = row;
     let mut say =
         |what: String, remedy: &str| findings.push(Finding::new(PAGE, *line, what, remedy));
-    if row.asserted_in.is_empty() {
+    let unseen = UNSEEN_BY_CORES.contains(&label.as_str());
+    if row.asserted_in.is_empty() && !row.is_promise() && !unseen {
         say(format!("{label} names no file that asserts it"), REMEDY);
-    }
-    if row.checkers.is_empty() {
-        say(format!("{label} names no checker"), REMEDY);
     }
     for path in &row.asserted_in {
         let Some(file) = tree.rust(path) else {
@@ -90,13 +122,24 @@ fn check_row(tree: &Tree, row: &Row) -> Vec<Finding> {
             );
         }
     }
+    findings
+}
+
+fn check_checkers(tree: &Tree, row: &Row) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let Row { line, label, .. } = row;
+    let mut say =
+        |what: String, remedy: &str| findings.push(Finding::new(PAGE, *line, what, remedy));
+    if row.checkers.is_empty() {
+        say(format!("{label} names no checker"), REMEDY);
+    }
     for path in &row.checkers {
         let Some(file) =
             tree.rust(path).filter(|_| CHECKERS.iter().any(|place| path.starts_with(place)))
         else {
             say(
                 format!("{label}: there is no checker {path}"),
-                "a checker is a file in sim/sheaf-checkers/src or tests",
+                "a checker is a file in sim/sheaf-checkers/src, a harness or tests",
             );
             continue;
         };
@@ -110,42 +153,131 @@ fn check_row(tree: &Tree, row: &Row) -> Vec<Finding> {
     findings
 }
 
+/// Every mutant that a row names is there, and says that it breaks what the row is about.
+fn check_mutants(tree: &Tree, row: &Row) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let Row { line, label, fires_as, .. } = row;
+    let mut say =
+        |what: String, remedy: &str| findings.push(Finding::new(PAGE, *line, what, remedy));
+    if fires_as.is_empty() {
+        say(format!("{label} does not say by which number its violation is told"), REMEDY);
+        return findings;
+    }
+    if row.mutants.is_empty() {
+        say(format!("{label} names no mutant"), REMEDY);
+    }
+    for name in &row.mutants {
+        let path = format!("{ZOO}{name}.patch");
+        let Some(mutant) = zoo(tree).find(|mutant| mutant.path == path) else {
+            say(format!("{label}: there is no {path}"), "name a file of sim/zoo, without its end");
+            continue;
+        };
+        let fires = mutant.fires.unwrap_or_default();
+        if !fires.iter().any(|number| fires_as.iter().any(|known| known == number)) {
+            let known = fires_as.join(" or ");
+            say(
+                format!("{label}: {path} does not fire {known}"),
+                "name a mutant whose header says that it does, and that was seen to",
+            );
+        }
+    }
+    findings
+}
+
+/// Every number that a mutant or a promise names has a row.
+fn check_zoo(tree: &Tree, rows: &[Row]) -> Vec<Finding> {
+    let known: BTreeSet<&str> = rows.iter().map(|row| row.label.as_str()).collect();
+    let missing = |number: &str| format!("{PAGE} has no row {number}");
+    let mut findings = Vec::new();
+    for row in rows {
+        let unknown = row.fires_as.iter().filter(|number| !known.contains(number.as_str()));
+        findings.extend(
+            unknown.map(|number| Finding::new(PAGE, row.line, missing(number), "add its row")),
+        );
+    }
+    for Mutant { path, line, fires } in zoo(tree) {
+        let Some(fires) = fires else {
+            let remedy = "add a line: # fires: I3 P1, or # fires: nothing";
+            findings.push(Finding::new(path, line, "a mutant that doesn't say what fires", remedy));
+            continue;
+        };
+        let unknown =
+            fires.into_iter().filter(|&number| number != "nothing" && !known.contains(number));
+        findings
+            .extend(unknown.map(|number| Finding::new(path, line, missing(number), "add its row")));
+    }
+    findings
+}
+
+fn zoo(tree: &Tree) -> impl Iterator<Item = Mutant<'_>> {
+    let patches = tree
+        .texts
+        .iter()
+        .filter(|file| file.path.starts_with(ZOO) && file.path.ends_with(".patch"));
+    patches.map(|file| {
+        let mut lines = file.text.lines().zip(1..);
+        let fires = lines.find_map(|(text, line)| Some((line, text.strip_prefix("# fires: ")?)));
+        Mutant {
+            path: &file.path,
+            line: fires.map_or(1, |(line, _)| line),
+            fires: fires.map(|(_, numbers)| numbers.split_whitespace().collect()),
+        }
+    })
+}
+
 fn rows(page: &str) -> (Vec<Row>, Vec<Finding>) {
     let (mut rows, mut findings) = (Vec::new(), Vec::new());
     for (i, text) in page.lines().enumerate() {
         let cells: Vec<&str> = text.trim().trim_matches('|').split('|').map(str::trim).collect();
         let Some(label) =
-            cells.first().map(|cell| cell.trim_matches(['*', '`'])).filter(|cell| is_label(cell))
+            cells.first().map(|cell| cell.trim_matches(['*', '`'])).filter(|cell| has_row(cell))
         else {
             continue;
         };
-        let [_, name, .., asserted_in, checkers] = cells[..] else {
-            findings.push(Finding::new(PAGE, i + 1, format!("{label}: a cell is missing"), REMEDY));
+        let [_, name, _, fourth, checkers, mutants] = cells[..] else {
+            let what = format!("{label}: a cell is missing, or there is one too many");
+            findings.push(Finding::new(PAGE, i + 1, what, REMEDY));
             continue;
         };
+        let numbers = words(fourth).filter(|word| has_row(word)).map(str::to_owned).collect();
+        let promise = label.starts_with('P');
         rows.push(Row {
             line: i + 1,
             label: label.to_owned(),
             name: name.trim_matches(['*', '`']).to_owned(),
-            asserted_in: paths(asserted_in),
+            asserted_in: if promise { Vec::new() } else { paths(fourth) },
+            fires_as: if promise { numbers } else { vec![label.to_owned()] },
             checkers: paths(checkers),
+            mutants: words(mutants).map(str::to_owned).collect(),
         });
     }
     (rows, findings)
 }
 
-/// The Rust files that a cell names.
-fn paths(cell: &str) -> Vec<String> {
-    let words = cell
-        .split(|c: char| c.is_whitespace() || matches!(c, '`' | ',' | '·' | '(' | ')' | '[' | ']'));
-    words
-        .filter(|word| word.ends_with(".rs"))
-        .map(|word| word.trim_start_matches("../").to_owned())
-        .collect()
+fn words(cell: &str) -> impl Iterator<Item = &str> {
+    let between =
+        |c: char| c.is_whitespace() || matches!(c, '`' | ',' | '·' | '(' | ')' | '[' | ']');
+    cell.split(between).filter(|word| !word.is_empty())
 }
 
+/// The Rust files that a cell names.
+fn paths(cell: &str) -> Vec<String> {
+    let files = words(cell).filter(|word| word.ends_with(".rs"));
+    files.map(|word| word.trim_start_matches("../").to_owned()).collect()
+}
+
+/// The number of an invariant.
 fn is_label(word: &str) -> bool {
-    word.strip_prefix('I')
+    is_number(word, 'I')
+}
+
+/// The number of an invariant or of a promise.
+fn has_row(word: &str) -> bool {
+    is_number(word, 'I') || is_number(word, 'P')
+}
+
+fn is_number(word: &str, letter: char) -> bool {
+    word.strip_prefix(letter)
         .is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()))
 }
 
@@ -206,16 +338,28 @@ mod tests {
     const GATE: &str = "crates/sheaf-gate/src/invariants.rs";
     const CHECKER: &str = "sim/sheaf-checkers/src/one_writer.rs";
 
+    const MUTANT: &str = "sim/zoo/05-behind.patch";
+
     fn said(page: &str, core: &str, checker: &str) -> Vec<String> {
-        let files = [(PAGE, page), (GATE, core), (CHECKER, checker)];
+        with_zoo(page, core, checker, "# what: a write\n# fires: I3\n")
+    }
+
+    fn with_zoo(page: &str, core: &str, checker: &str, mutant: &str) -> Vec<String> {
+        let files = [(PAGE, page), (GATE, core), (CHECKER, checker), (MUTANT, mutant)];
+        let files = files.into_iter().filter(|(_, text)| !text.is_empty());
         let texts = files.map(|(path, text)| Text { path: path.into(), text: text.into() });
-        check(&Tree::of(texts.into())).into_iter().map(|finding| finding.what).collect()
+        check(&Tree::of(texts.collect())).into_iter().map(|finding| finding.what).collect()
     }
 
     fn page() -> String {
         format!(
-            "| number | name | meaning | asserted in | checker |\n|---|---|---|---|---|\n| I3 | one-writer | at most one | `{GATE}` | `{CHECKER}` |\n"
+            "| number | name | meaning | asserted in | checker | mutant |\n|---|---|---|---|---|---|\n\
+             | I3 | one-writer | at most one | `{GATE}` | `{CHECKER}` | `05-behind` |\n"
         )
+    }
+
+    fn promise(fires_as: &str, mutant: &str) -> String {
+        format!("{}| P4 | one owner | the same | {fires_as} | `{CHECKER}` | {mutant} |\n", page())
     }
 
     const ASSERTED: &str = "fn f() { assert!(x <= 1, \"I3 one-writer: {x}\"); }";
@@ -235,7 +379,61 @@ mod tests {
         assert_eq!(said(&page(), ASSERTED, "//! I33.").len(), 1);
         assert_eq!(said(&page().replace(CHECKER, "sim/other.rs"), ASSERTED, "").len(), 1);
         assert_eq!(said(&page().replace(CHECKER, "later"), ASSERTED, ""), ["I3 names no checker"]);
-        assert_eq!(said("| I3 | one-writer |", "", ""), ["I3: a cell is missing"]);
+        let missing = "I3: a cell is missing, or there is one too many";
+        assert_eq!(with_zoo("| I3 | one-writer |", "", "", ""), [missing]);
+        let former = page().replace(" | `05-behind`", "");
+        assert_eq!(with_zoo(&former, "", "", ""), [missing]);
+    }
+
+    #[test]
+    fn an_invariant_that_no_core_sees_needs_no_assertion_and_the_others_do() {
+        let page = |label: &str| {
+            format!("| {label} | durable | kept | no core | `{CHECKER}` | `05-behind` |\n")
+        };
+        let of = |label: &str| {
+            let (checker, mutant) = (format!("//! {label}."), format!("# fires: {label}\n"));
+            with_zoo(&page(label), "", &checker, &mutant)
+        };
+        assert_eq!(of("I5"), [""; 0]);
+        assert_eq!(of("I6"), ["I6 names no file that asserts it"]);
+    }
+
+    #[test]
+    fn a_mutant_that_is_missing_or_fires_something_else_is_told() {
+        let ok = "//! I3.";
+        let none = page().replace("`05-behind`", "");
+        assert_eq!(said(&none, ASSERTED, ok), ["I3 names no mutant"]);
+        let other = page().replace("05-behind", "06-gone");
+        assert_eq!(said(&other, ASSERTED, ok), ["I3: there is no sim/zoo/06-gone.patch"]);
+        let fires = |header| with_zoo(&page(), ASSERTED, ok, header);
+        let wrong = format!("I3: {MUTANT} does not fire I3");
+        assert_eq!(fires("# fires: nothing\n"), [wrong.as_str()]);
+        let unlisted = format!("{PAGE} has no row I33");
+        assert_eq!(fires("# fires: I33\n"), [wrong.as_str(), unlisted.as_str()]);
+        assert_eq!(fires("# fires: I3 I33\n"), [unlisted]);
+        let silent = "a mutant that doesn't say what fires";
+        assert_eq!(fires("# what: a write\n"), [wrong.as_str(), silent]);
+    }
+
+    #[test]
+    fn a_promise_has_a_number_that_fires_a_checker_and_a_mutant() {
+        let said = |page: &str, checker: &str| said(page, ASSERTED, checker);
+        let both = "//! I3 and P4.";
+        assert_eq!(said(&promise("I3", "`05-behind`"), both), [""; 0]);
+        assert_eq!(said(&promise("I3", ""), both), ["P4 names no mutant"]);
+        let wrong = format!("P4: {MUTANT} does not fire P4");
+        assert_eq!(said(&promise("P4", "`05-behind`"), both), [wrong.as_str()]);
+        assert_eq!(
+            said(&promise("", "`05-behind`"), both),
+            ["P4 does not say by which number its violation is told"]
+        );
+        let unlisted = format!("{PAGE} has no row I9");
+        assert_eq!(said(&promise("I3 I9", "`05-behind`"), both), [unlisted]);
+        let silent = format!("P4: the checker {CHECKER} does not mention it");
+        assert_eq!(said(&promise("I3", "`05-behind`"), "//! I3."), [silent]);
+        let unchecked =
+            promise("I3", "`05-behind`").replace(&format!("I3 | `{CHECKER}`"), "I3 | later");
+        assert_eq!(said(&unchecked, both), ["P4 names no checker"]);
     }
 
     #[test]

@@ -8,8 +8,9 @@ use sheaf_checkers::fact::Decided;
 use sheaf_checkers::ids_fresh::IdsFresh;
 use sheaf_checkers::intent_first::IntentFirst;
 use sheaf_checkers::map_monotone::MapMonotone;
+use sheaf_checkers::short_stall::ShortStall;
 use sheaf_checkers::total_map::TotalMap;
-use sheaf_checkers::{EndState, Fact, NodeId, OpId, Phase};
+use sheaf_checkers::{Checker, EndState, Fact, Moment, NodeId, OpId, Phase};
 use sheaf_map::{Map, ShardEntry};
 use sheaf_protocol::Stage;
 use sheaf_types::{MapVersion, Revision, StoreId, Term, TransitionId};
@@ -141,6 +142,39 @@ fn i9_fires_when_points_move_by_another_way_than_the_transition() {
     fires(&facts, "isn't what transition");
     let films = map_of(2, 0, vec![entry(1)], vec![collection(2, "films")]);
     quiet(CommitProven::default(), &[first(), stored(2, &films, None)]);
+}
+
+/// The first of these facts, each with its second, that breaks P7.
+fn stalled(facts: impl IntoIterator<Item = (u64, Fact)>) -> Option<u64> {
+    let mut checker = ShortStall::default();
+    let mut breaks = |s: u64, fact: &Fact| {
+        let moment = Moment { us: s * 1_000_000, ..Moment::default() };
+        checker.judge(moment, fact).is_err_and(|violation| violation.label == "P7 short-stall")
+    };
+    facts.into_iter().find_map(|(s, fact)| breaks(s, &fact).then_some(s))
+}
+
+#[test]
+fn p7_fires_when_a_coordinator_that_is_awake_leaves_a_fence_long_after_its_budget() {
+    let fenced = |attempt| stored(1, &before(), running(1, attempt, Phase::Fence, &after()));
+    let backed_out = || stored(2, &before(), running(1, 1, Phase::Copy, &after()));
+    let says = || Fact::DirectiveSent { directive: directive(1, &before(), None) };
+    let each_second = |until| (1..=until).map(move |s| (s, says()));
+    let fence = || std::iter::once((0, fenced(1)));
+    assert_eq!(stalled(fence().chain(each_second(30))), Some(6), "its budget is half a second");
+    let stored_again = (1..=30).map(|s| (s, fenced(1)));
+    assert_eq!(stalled(fence().chain(stored_again)), Some(6), "another change, the same fence");
+    let over = || (6, backed_out());
+    assert_eq!(stalled(fence().chain(each_second(5)).chain([over()]).chain(each_second(99))), None);
+    let next = || (6, fenced(2));
+    assert_eq!(stalled(fence().chain(each_second(5)).chain([next(), (19, says())])), None);
+    assert_eq!(stalled(fence().chain([(300, says()), (600, says())])), None, "it was frozen");
+    let of_another_term = |s| {
+        let mut directive = directive(1, &before(), None);
+        directive.term = Term(0);
+        (s, Fact::DirectiveSent { directive })
+    };
+    assert_eq!(stalled(fence().chain((1..=30).map(of_another_term))), None);
 }
 
 #[test]

@@ -107,7 +107,8 @@ pub fn staying() -> PointAt {
 
 pub fn running(id: u64, attempt: u64, phase: Phase, next: &Arc<Map>) -> Option<Running> {
     let (id, attempt) = (TransitionId(id), Attempt(attempt));
-    Some(Running { id, attempt, phase, next: Arc::clone(next) })
+    let fence_budget_ms = 500;
+    Some(Running { id, attempt, phase, fence_budget_ms, next: Arc::clone(next) })
 }
 
 /// The store holds this, in term 1.
