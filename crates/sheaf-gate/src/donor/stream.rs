@@ -8,7 +8,7 @@ use sheaf_map::Move;
 use sheaf_protocol::{
     Content, CopyState, DonorReport, Frame, FrameRefusal, Proof, Range, Stage, StreamId, Verdict,
 };
-use sheaf_types::limits::{COPY_FRAME_BYTES_MAX, STREAM_WINDOW_FRAMES_MAX};
+use sheaf_types::limits::COPY_FRAME_BYTES_MAX;
 use sheaf_types::{Attempt, CollectionId, Digest, PointId, ShardId, Time, mark};
 
 use super::pace::{CONVERGED_DIRTY_MAX, Pace};
@@ -349,7 +349,7 @@ impl Stream {
         self.put_on_wire(seq, content.clone(), ground, ctx);
         self.window.insert(seq, Sent { content, adds, again_at: None });
         assert!(
-            self.window.len() <= STREAM_WINDOW_FRAMES_MAX + 1,
+            self.window.len() <= ctx.limits().window_frames_max,
             "I14 queues-bounded: {} frames unanswered",
             self.window.len()
         );
