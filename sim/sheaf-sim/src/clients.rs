@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use sheaf_checkers::{Answer, Call, Fact, OpId, Stamp};
+use sheaf_router::Reason;
 use sheaf_types::PointId;
 
 use crate::knobs::Knobs;
 use crate::machine::Proc;
 use crate::plan::{ClientCall, Deed, Job, Step};
+use crate::recording::named;
 use crate::wire::{CallId, ClientReply, ClientRequest, Message, Purpose, Reply, Work};
 use crate::world::{Happening, Stage, World};
 
@@ -17,6 +19,8 @@ pub const LASTING: &str = "things";
 /// One that comes and goes.
 pub const TEMPORARY: &str = "temporary";
 
+/// Milliseconds that a write of the setup may take.
+const PRELOAD_MS: u64 = 5_000;
 /// Times that a read at the end is tried before the promise to serve is broken.
 const AUDIT_TRIES_MAX: u32 = 20;
 
@@ -39,8 +43,6 @@ pub struct Clients {
     scripts: Vec<VecDeque<(u32, ClientRequest)>>,
     /// The plan's calls of each client, with the times before which they don't begin.
     planned: Vec<VecDeque<(u64, ClientCall)>>,
-    /// How long after the setup they begin.
-    begin_after_us: u64,
     /// When each looks what there is to do next; `None`: it waits for an answer, or there is nothing.
     due: Vec<Option<u64>>,
 }
@@ -78,14 +80,12 @@ impl Clients {
             waiting: BTreeMap::new(),
             scripts: (0..knobs.clients).map(|_| VecDeque::new()).collect(),
             planned,
-            begin_after_us: 1,
             due: vec![None; knobs.clients as usize],
         }
     }
 
-    /// Gives the first client something to do before all else, once the cluster is ready for it.
+    /// Gives the first client something to do before all else.
     pub fn script(&mut self, requests: impl IntoIterator<Item = ClientRequest>) {
-        self.begin_after_us = 400_000;
         self.scripts[0].extend(requests.into_iter().map(|request| (0, request)));
     }
 
@@ -104,29 +104,37 @@ impl Clients {
         self.waiting.values().flat_map(|waiting| waiting.ops.iter().copied()).collect()
     }
 
+    /// Someone waits for an answer, or will do something.
+    pub fn are_busy(&self) -> bool {
+        !self.waiting.is_empty() || self.due.iter().any(Option::is_some)
+    }
+
     pub fn all_idle(&self) -> bool {
-        self.waiting.is_empty()
-            && self.due.iter().all(Option::is_none)
-            && self.scripts.iter().all(VecDeque::is_empty)
+        !self.are_busy() && self.scripts.iter().all(VecDeque::is_empty)
     }
 }
 
 impl World {
-    /// Lets the clients begin; first they fill the collection.
-    pub fn start_clients(&mut self) {
-        let timeout_ms = 5_000;
-        if self.drawn.preload {
-            let ids = self.clients.ids.clone();
-            for (at, chunk) in ids.chunks(8).enumerate() {
-                let points = chunk.iter().map(|id| (id.clone(), self.clients.stamp())).collect();
-                let work = Work::Upsert(points);
-                let request = ClientRequest { collection: Arc::from(LASTING), work, timeout_ms };
-                let client = at % self.clients.scripts.len();
-                self.clients.scripts[client].push_back((0, request));
-            }
+    /// Fills the collection, if the plan wants that.
+    pub fn preload(&mut self) {
+        if !self.drawn.preload {
+            return;
         }
+        let ids = self.clients.ids.clone();
+        let clients = self.clients.scripts.len();
+        for (at, chunk) in ids.chunks(8).enumerate() {
+            let points = chunk.iter().map(|id| (id.clone(), self.clients.stamp())).collect();
+            let (collection, work) = (Arc::from(LASTING), Work::Upsert(points));
+            let request = ClientRequest { collection, work, timeout_ms: PRELOAD_MS };
+            self.clients.scripts[at % clients].push_back((0, request));
+        }
+        self.start_clients();
+    }
+
+    /// Lets the clients begin.
+    pub fn start_clients(&mut self) {
         for client in 0..self.drawn.clients {
-            self.think_at(client, self.now_us + self.clients.begin_after_us);
+            self.think_at(client, self.now_us + 1);
         }
     }
 
@@ -145,6 +153,7 @@ impl World {
         let scripted = self.clients.scripts[client as usize].pop_front();
         let (router, request) = match scripted {
             Some(scripted) => scripted,
+            None if self.stage == Stage::Setup => return,
             None => {
                 let planned = &mut self.clients.planned[client as usize];
                 let Some((at_us, _)) = planned.front() else { return };
@@ -220,7 +229,11 @@ impl World {
             match answer {
                 Answer::Refused => self.stats.client_refused += 1,
                 Answer::Unknown => self.stats.client_unknown += 1,
-                _ => self.stats.client_done += 1,
+                _ => {
+                    let planned = matches!(self.stage, Stage::Safety | Stage::Liveness);
+                    self.stats.planned_done += u64::from(planned);
+                    self.stats.client_done += 1;
+                }
             }
             let found = match &answer {
                 Answer::Point(stamp) => stamp.unwrap_or(0),
@@ -230,7 +243,16 @@ impl World {
                 _ => 1,
             };
             self.trace.fold(&[op.0, found]);
+            let done = !matches!(answer, Answer::Refused | Answer::Unknown);
             self.fact(Fact::Returned { op: *op, answer });
+            if !done {
+                self.record(|recording, _| recording.explain(*op, &why(&reply)));
+            }
+        }
+        if failed && self.stage == Stage::Setup {
+            let text = format!("a write before any fault failed: {:?}: {reply:?}", waiting.request);
+            self.broken("the setup", &text);
+            return;
         }
         let last_read = matches!(waiting.request.work, Work::Get(_) | Work::Gather);
         let lasting = &*waiting.request.collection == LASTING;
@@ -270,6 +292,17 @@ impl World {
     }
 }
 
+/// Why a call wasn't done, in a word.
+fn why(reply: &Reply) -> String {
+    match reply {
+        Reply::Client(ClientReply::Parts { reason: Reason::Refused { refusal, .. }, .. }) => {
+            named(refusal)
+        }
+        Reply::Client(ClientReply::Parts { reason, .. }) => named(reason),
+        other => named(other),
+    }
+}
+
 /// What a client may conclude for one item of its request.
 fn answer_of(work: &Work, item: u32, reply: &Reply) -> Answer {
     match reply {
@@ -278,7 +311,7 @@ fn answer_of(work: &Work, item: u32, reply: &Reply) -> Answer {
             Work::Get(_) => Answer::Point(found.points.first().map(|(_, stamp)| *stamp)),
             Work::Gather => Answer::Points(found.points.clone()),
         },
-        Reply::Client(ClientReply::Parts { applied, not_applied }) => {
+        Reply::Client(ClientReply::Parts { applied, not_applied, .. }) => {
             let reads = matches!(work, Work::Get(_) | Work::Gather);
             if !reads && applied.contains(&item) {
                 Answer::Done
@@ -290,5 +323,26 @@ fn answer_of(work: &Work, item: u32, reply: &Reply) -> Answer {
         }
         Reply::NotReady | Reply::NotSent => Answer::Refused,
         _ => Answer::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::knobs::Knobs;
+    use crate::plan::Plan;
+    use crate::swarm::run_plan;
+    use crate::trace::Trace;
+
+    #[test]
+    fn every_id_is_written_before_anything_else_happens() {
+        for seed in 0..20 {
+            let knobs = Knobs { safety_us: 100_000, clock_skew: seed % 2 == 0, ..Knobs::calm() };
+            let audit = u64::from(knobs.routers) * (knobs.ids + 1);
+            let (ids, plan) = (knobs.ids, Plan { seed, knobs, steps: Vec::new() });
+            let outcome = run_plan("preload", plan, Trace::new(false), None);
+            assert_eq!(outcome.letter(), None);
+            assert_eq!(outcome.stats.client_refused, 0, "seed {seed}");
+            assert_eq!(outcome.stats.client_done, ids + audit, "seed {seed}");
+        }
     }
 }

@@ -3,11 +3,11 @@
 //! Says what follows from what, not when: gates that do the same within one phase stand in one line, and nothing is counted that
 //! luck decides. Two seeds of a story differ little; two versions of the protocol differ where they should.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use crate::clients::LASTING;
-use crate::recording::{Arrow, GateState, Operation, Recording, Stored};
+use crate::recording::{Arrow, GateState, Recording, Stored};
 
 /// Refusals that say nothing about the migration: a poll that came late, a collection that isn't there.
 const LUCK: [&str; 2] = ["Stale", "NoCollection"];
@@ -147,18 +147,19 @@ fn refusal(run: &Recording, arrow: &Arrow) -> Option<Deed> {
     Some(Deed { at: arrow.sent, who: lane.name.clone(), what })
 }
 
-/// What clients saw of it all.
+/// What clients saw of it all, from the first migration on.
 fn outcome(run: &Recording, since: u64) -> String {
-    let counts = |call: &&Operation| call.from >= since && &*call.collection == LASTING;
-    let calls = || run.operations.iter().filter(counts);
-    let ended = |answer: &str| calls().any(|call| call.answer == answer);
-    match (ended("Refused"), ended("Unknown")) {
-        (false, false) => "clients: each call was done",
-        (true, false) => "clients: some calls were refused, the others done",
-        (false, true) => "clients: some outcomes are unknown, the other calls were done",
-        (true, true) => {
-            "clients: some calls were refused, some outcomes are unknown, the others were done"
-        }
+    let mut kinds: BTreeMap<(bool, &str), u32> = BTreeMap::new();
+    for call in run.operations.iter().filter(|call| call.from >= since && !call.done) {
+        let answer = if call.answer.is_empty() { "no answer" } else { &call.answer };
+        *kinds.entry((&*call.collection != LASTING, answer)).or_default() += 1;
     }
-    .to_owned()
+    let mut text = String::from("clients:");
+    for ((passing, answer), count) in &kinds {
+        let whose = if *passing { " (the second collection)" } else { "" };
+        // Writing to a string can't fail.
+        let _ = write!(text, " {count} × {answer}{whose},");
+    }
+    let rest = if kinds.is_empty() { " each call was done" } else { " the others were done" };
+    text + rest
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sheaf_checkers::{Answer, Call, Fact, OpId};
 use sheaf_coordinator::{Ask, AskRefusal, AskedOptions, CopyLimits, NewShard, Promotion};
-use sheaf_map::Weight;
+use sheaf_map::{Map, Weight};
 use sheaf_types::{CollectionConfig, IndexKind, Metric, TransitionId};
 
 use crate::clients::{LASTING, TEMPORARY};
@@ -55,11 +55,21 @@ impl Operator {
 pub enum Manner {
     /// With a key, until it is done.
     Must,
-    /// With a key, until there is an answer.
+    /// With a key, until there is an answer that is more than "ask again".
     Keyed,
     Once,
     /// With a key, and only if the map is still what it is now.
     Expecting,
+}
+
+/// Nobody knows what became of the ask.
+fn is_open(refusal: &AskRefusal) -> bool {
+    matches!(refusal, AskRefusal::OutcomeUnknown)
+}
+
+/// The coordinator says that nothing was done, and to ask again.
+fn is_early(refusal: &AskRefusal) -> bool {
+    matches!(refusal, AskRefusal::TimedOut | AskRefusal::Deposed | AskRefusal::TooManyAsks { .. })
 }
 
 fn options_of(options: &WishOptions) -> AskedOptions {
@@ -93,7 +103,10 @@ impl World {
     }
 
     fn set_up(&mut self) {
-        if self.operator.is_waiting() {
+        let waits = self.operator.is_waiting()
+            || self.clients.are_busy()
+            || (self.operator.built >= 2 && !self.routers_are_ready());
+        if waits {
             self.queue.plan(self.now_us + 20_000, Happening::Operate);
             return;
         }
@@ -109,11 +122,22 @@ impl World {
                 self.ask(Ask::CreateCollection { config: config_of(LASTING) }, Manner::Must);
                 self.queue.plan(self.now_us + 20_000, Happening::Operate);
             }
+            3 => {
+                self.preload();
+                self.queue.plan(self.now_us + 20_000, Happening::Operate);
+            }
             _ => {
                 self.start_clients();
                 self.begin_safety();
             }
         }
+    }
+
+    /// Every router has the map that holds the collection.
+    fn routers_are_ready(&self) -> bool {
+        let wanted = self.store.record().map.version();
+        let is_ready = |map: &Arc<Map>| map.version() >= wanted;
+        self.routers.iter().all(|router| router.map.as_ref().is_some_and(is_ready))
     }
 
     /// Gates that no coordinator knows.
@@ -242,7 +266,9 @@ impl World {
             pending.message.key.is_some() && (pending.tries < TRIES_MAX || pending.must);
         let answer = match &reply {
             Reply::Asked(Ok(_)) => Answer::Done,
-            Reply::Asked(Err(refusal)) if !matches!(**refusal, AskRefusal::OutcomeUnknown) => {
+            Reply::Asked(Err(refusal))
+                if !(is_open(refusal) || repeatable && is_early(refusal)) =>
+            {
                 // The first try may have been decided before the coordinator that would know was lost.
                 if pending.tries > 1 { Answer::Unknown } else { Answer::Refused }
             }

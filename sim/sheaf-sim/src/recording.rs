@@ -456,6 +456,13 @@ impl Recording {
         }
     }
 
+    /// Why a client's call wasn't done.
+    pub fn explain(&mut self, op: OpId, why: &str) {
+        if let Some(operation) = self.operation_of.get(&op) {
+            self.operations[*operation].answer += &format!(": {why}");
+        }
+    }
+
     fn gate_holds(&mut self, at: u64, lane: usize, held: &Held) {
         let order = held.order.as_ref();
         let state = GateState {
@@ -577,7 +584,7 @@ fn phase_name(phase: Phase) -> &'static str {
 }
 
 /// The name of an enum's variant.
-fn named(value: &impl std::fmt::Debug) -> String {
+pub(crate) fn named(value: &impl std::fmt::Debug) -> String {
     let text = format!("{value:?}");
     let end = text.find(|c: char| !c.is_alphanumeric()).unwrap_or(text.len());
     text[..end].to_owned()

@@ -257,6 +257,7 @@ impl World {
                 ClientReply::Parts {
                     applied: incomplete.applied,
                     not_applied: incomplete.not_applied,
+                    reason: incomplete.reason,
                 }
             }
         };

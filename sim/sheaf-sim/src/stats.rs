@@ -22,6 +22,8 @@ pub struct Stats {
     pub client_done: u64,
     pub client_unknown: u64,
     pub client_refused: u64,
+    /// Calls of the plan that were carried out, without those that fill the collection and those that read it at the end.
+    pub planned_done: u64,
     pub facts: u64,
 }
 
@@ -41,6 +43,7 @@ impl AddAssign for Stats {
         self.client_done += other.client_done;
         self.client_unknown += other.client_unknown;
         self.client_refused += other.client_refused;
+        self.planned_done += other.planned_done;
         self.facts += other.facts;
     }
 }

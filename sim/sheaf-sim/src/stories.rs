@@ -8,7 +8,9 @@ use crate::knobs::Knobs;
 use crate::plan::{Deed, PhaseName, Plan, Step, Who, Wish, WishOptions};
 use crate::span::Span;
 
-/// When the operator asks, after the clients began.
+/// When the operator makes a second collection, after the clients began.
+const CREATED: Span = Span::ms(50);
+/// When the operator asks for the change.
 const ASKED: Span = Span::ms(300);
 
 /// What the operator does in a story.
@@ -99,6 +101,7 @@ fn knobs() -> Knobs {
 pub fn plan(story: Story, seed: u64) -> Plan {
     let knobs = knobs();
     let mut steps = calls(seed, &knobs, 20_000);
+    steps.push(Step::at(CREATED, Deed::Ask(Wish::Create)));
     steps.push(Step::at(ASKED, Deed::Ask(wish(story.change))));
     let mut dice = Dice::new(seed, Purpose::Faults, 0);
     // Within a few milliseconds.

@@ -9,6 +9,7 @@ use sheaf_map::Map;
 use sheaf_protocol::{
     Directive, DirectiveRefusal, Frame, FrameRefusal, GateReport, Refusal, StreamId, Verdict,
 };
+use sheaf_router::Reason;
 use sheaf_types::{MapVersion, PointId, ShardId};
 
 /// A request and its answer, in the whole run.
@@ -68,6 +69,7 @@ pub enum ClientReply {
     Parts {
         applied: Vec<u32>,
         not_applied: Vec<u32>,
+        reason: Reason,
     },
 }
 

@@ -205,7 +205,7 @@ function drawOperation(pen, width, operation) {
   if (!edge) return;
   const [left, right] = edge;
   const middle = laneMiddle(operation.lane);
-  pen.fillStyle = operation.done ? colour.good : operation.answer === 'Refused' ? colour.bad : colour.soft;
+  pen.fillStyle = operation.done ? colour.good : operation.answer.startsWith('Refused') ? colour.bad : colour.soft;
   pen.globalAlpha = 0.55;
   pen.fillRect(left, middle - 3, Math.max(right - left, 1.5), 6);
   pen.globalAlpha = 1;
