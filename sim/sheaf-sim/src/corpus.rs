@@ -1,13 +1,12 @@
 //! Plans in files: runs them, judges them by the checkers and by what they have to show, keeps and compares traces.
 
-use std::cell::RefCell;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::plan::Plan;
 use crate::report::Outcome;
 use crate::scenario::{self, Scenario};
-use crate::swarm::run_plan;
+use crate::swarm::{self, What};
 use crate::trace::{Kept, Trace};
 
 /// Begins the lines of a trace that are no events.
@@ -17,7 +16,7 @@ const HASH: &str = "# trace ";
 
 /// Where the project's own plans are.
 pub fn folders() -> Vec<PathBuf> {
-    let sim = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let sim = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("sim"));
     vec![sim.join("corpus"), sim.join("scenarios")]
 }
 
@@ -43,21 +42,31 @@ pub fn files(folder: &Path) -> Result<Vec<PathBuf>, String> {
     Ok(files)
 }
 
-/// What broke in a run of a scenario, or wasn't shown by it.
+/// Reads a scenario's file, or the plan of a trace; returns the trace, too.
 ///
 /// # Errors
-/// The letter.
-pub fn judge(file: &Path, scenario: &Scenario, outcome: &Outcome) -> Result<(), String> {
-    let shown = file.display();
-    if let Some(failure) = &outcome.failure {
-        return Err(format!(
-            "FAILED  {} event {}: {}\nfile    {shown}: {}\nreplay  cargo xtask scenario run {shown} --log",
-            failure.violation.label, failure.event, failure.violation.text, scenario.about
-        ));
+/// It can't be read, or is wrong.
+pub fn read(file: &Path) -> Result<(Scenario, Option<String>), String> {
+    let named = |error: String| format!("{}: {error}", file.display());
+    let text = std::fs::read_to_string(file).map_err(|error| named(error.to_string()))?;
+    if !(text.starts_with(REMARK) && text.contains(HASH)) {
+        return Ok((scenario::read(&text).map_err(named)?, None));
     }
-    scenario.expect.judge(&outcome.stats).map_err(|error| {
-        format!("FAILED  {shown}: {error}\nreplay  cargo xtask scenario run {shown} --log")
-    })
+    let remarks = text.lines().map_while(|line| line.strip_prefix("#"));
+    let plan: Vec<&str> = remarks.map(|line| line.strip_prefix(' ').unwrap_or(line)).collect();
+    Ok((scenario::read(&plan.join("\n")).map_err(named)?, Some(text)))
+}
+
+/// The letter of each run of a plan that broke something, or showed too little.
+///
+/// # Errors
+/// The file can't be read or is wrong.
+pub fn letters(file: &Path) -> Result<Vec<String>, String> {
+    let scenario = read(file)?.0;
+    let seeds = scenario.seeds.clone();
+    let what = What::Scenario(file.display().to_string(), Arc::new(scenario));
+    let letter = |seed| swarm::run(&what, seed, Trace::new(false), None).letter();
+    Ok(seeds.filter_map(letter).collect())
 }
 
 /// Runs every plan of some folders; false when one failed.
@@ -68,11 +77,10 @@ pub fn run(folders: Vec<PathBuf>) -> Result<bool, String> {
     let (mut count, mut failed) = (0, 0);
     for folder in folders {
         for file in files(&folder)? {
-            let scenario = scenario::read_file(&file)?;
-            let outcome = run_plan(&name_of(&file), scenario.plan.clone(), Trace::new(false), None);
+            let letters = letters(&file)?;
             count += 1;
-            if let Err(letter) = judge(&file, &scenario, &outcome) {
-                failed += 1;
+            failed += usize::from(!letters.is_empty());
+            for letter in letters {
                 println!("{letter}\n");
             }
         }
@@ -81,53 +89,22 @@ pub fn run(folders: Vec<PathBuf>) -> Result<bool, String> {
     Ok(failed == 0)
 }
 
-/// Runs one plan; keeps its trace in a file when one is named.
+/// The file of a run's trace: its plan, every event, and the hash.
 ///
 /// # Errors
-/// A file can't be read, is wrong, or can't be written.
-pub fn run_one(
-    file: &Path,
-    log: bool,
-    trace: Option<&Path>,
-    until: Option<u64>,
-) -> Result<bool, String> {
-    let scenario = scenario::read_file(file)?;
-    println!("{}", scenario.about);
-    let outcome = match trace {
-        None => run_plan(&name_of(file), scenario.plan.clone(), Trace::new(log), until),
-        Some(trace) => {
-            let (outcome, text) = traced(&name_of(file), &scenario, until)?;
-            std::fs::write(trace, text).map_err(|error| format!("{}: {error}", trace.display()))?;
-            println!("trace in {}", trace.display());
-            outcome
-        }
-    };
-    println!("seed {} trace {:016x}", outcome.seed, outcome.hash);
-    println!("{}", outcome.stats.line(0));
-    // A run that was broken off has shown nothing yet.
-    let verdict = if until.is_none() { judge(file, &scenario, &outcome) } else { Ok(()) };
-    match &verdict {
-        Ok(()) => println!("passed"),
-        Err(letter) => println!("{letter}"),
-    }
-    Ok(verdict.is_ok())
+/// The plan can't be written as TOML.
+pub fn trace_text(plan: &Plan, about: &str, events: &str, hash: u64) -> Result<String, String> {
+    let plan = scenario::write(plan, about)?;
+    let remarks: String = plan.lines().map(|line| format!("{REMARK}{line}\n")).collect();
+    Ok(format!("{remarks}{events}{HASH}{hash:016x}\n"))
 }
 
-/// Runs a plan; its events as text, between the plan and the hash.
-fn traced(
-    name: &str,
-    scenario: &Scenario,
-    until: Option<u64>,
-) -> Result<(Outcome, String), String> {
-    let kept: Kept = Rc::new(RefCell::new(String::new()));
-    let plan: Plan = scenario.plan.clone();
-    let mut text = String::new();
-    for line in scenario::write(&plan, &scenario.about)?.lines() {
-        text.push_str(&format!("{REMARK}{line}\n"));
-    }
-    let outcome = run_plan(name, plan, Trace::keeping(Rc::clone(&kept)), until);
-    text.push_str(&kept.borrow());
-    text.push_str(&format!("{HASH}{:016x}\n", outcome.hash));
+/// Runs a plan; its trace as text.
+fn traced(file: &Path, scenario: &Scenario) -> Result<(Outcome, String), String> {
+    let kept = Kept::default();
+    let what = What::Scenario(file.display().to_string(), Arc::new(scenario.clone()));
+    let outcome = swarm::run(&what, scenario.plan.seed, Trace::keeping(Kept::clone(&kept)), None);
+    let text = trace_text(&scenario.plan, &scenario.about, &kept.borrow(), outcome.hash)?;
     Ok((outcome, text))
 }
 
@@ -136,18 +113,12 @@ fn traced(
 /// # Errors
 /// The file can't be read or is wrong.
 pub fn replay(file: &Path) -> Result<bool, String> {
-    let named = |error: String| format!("{}: {error}", file.display());
-    let text = std::fs::read_to_string(file).map_err(|error| named(error.to_string()))?;
-    let (scenario, before) = if text.starts_with(REMARK) && text.contains(HASH) {
-        let remarks = text.lines().map_while(|line| line.strip_prefix("#"));
-        let plan: Vec<&str> = remarks.map(|line| line.strip_prefix(' ').unwrap_or(line)).collect();
-        (scenario::read(&plan.join("\n")).map_err(named)?, text)
-    } else {
-        let scenario = scenario::read(&text).map_err(named)?;
-        let before = traced("replay", &scenario, None)?.1;
-        (scenario, before)
+    let (scenario, trace) = read(file)?;
+    let before = match trace {
+        Some(trace) => trace,
+        None => traced(file, &scenario)?.1,
     };
-    let (outcome, after) = traced("replay", &scenario, None)?;
+    let (outcome, after) = traced(file, &scenario)?;
     let differing = before.lines().zip(after.lines()).position(|(before, after)| before != after);
     let lengths = (before.lines().count(), after.lines().count());
     if let Some(line) = differing.or((lengths.0 != lengths.1).then(|| lengths.0.min(lengths.1))) {
@@ -156,9 +127,27 @@ pub fn replay(file: &Path) -> Result<bool, String> {
         return Ok(false);
     }
     println!("the same: {} lines, trace {:016x}", lengths.0, outcome.hash);
-    let verdict = judge(file, &scenario, &outcome);
-    if let Err(letter) = &verdict {
+    let letter = outcome.letter();
+    if let Some(letter) = &letter {
         println!("{letter}");
     }
-    Ok(verdict.is_ok())
+    Ok(letter.is_none())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scenario_that_shows_too_little_fails_with_the_line_that_replays_it() {
+        let text = "about = ''\nknobs.safety_us = 100_000\nexpect.committed = 1\n";
+        let scenario = scenario::read(text).unwrap_or_else(|error| panic!("{error}"));
+        let what = What::Scenario("a/file.toml".to_owned(), Arc::new(scenario));
+        let run = |until| swarm::run(&what, 3, Trace::new(false), until).letter();
+        let letter = run(None).expect("nothing was committed");
+        assert!(letter.contains("0 committed transitions, but at least 1"), "{letter}");
+        let replay = "replay  cargo xtask scenario run a/file.toml --seed 3 --log";
+        assert!(letter.ends_with(replay), "{letter}");
+        assert_eq!(run(Some(100)), None, "a run that was broken off has shown nothing yet");
+    }
 }

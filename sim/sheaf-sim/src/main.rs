@@ -12,7 +12,8 @@ use sheaf_sim::marks;
 use sheaf_sim::picture;
 use sheaf_sim::report::{Outcome, keep_panics};
 use sheaf_sim::swarm::{Wanted, What, run, run_all, run_recorded};
-use sheaf_sim::{corpus, scenario, shrink, stories, twin};
+use sheaf_sim::trace::{Kept, Trace};
+use sheaf_sim::{corpus, shrink, stories, twin};
 
 const USAGE: &str = "usage:
   sheaf-sim swarm --seeds A..B [--threads N] [--failures N]   many seeds
@@ -22,12 +23,13 @@ const USAGE: &str = "usage:
   sheaf-sim story NAME --seed N [--until EVENT] [--log]       one story; `sheaf-sim stories` lists the names
   sheaf-sim stories [--seeds A..B]                            lists the stories, or runs them all
   --shrink [--seconds N] [--keep FILE], with the above         the first failure's plan is made as small as possible
-  sheaf-sim scenario run FILE [--seeds A..B] [--trace FILE] [--log] [--shrink]   a plan written by hand, or kept
+  sheaf-sim scenario run FILE [--seeds A..B] [--trace FILE] [--log] [--html FILE] [--shrink]   a plan written by hand, kept, or of a trace
   sheaf-sim scenario replay FILE                              a scenario or a trace: the trace must be the same again
   sheaf-sim twin [--seeds A..B] [--threads N]                 every answer beside that of a shard that never migrates
   sheaf-sim corpus [FOLDER…]                                  every file of sim/corpus and sim/scenarios, or of these
   sheaf-sim bench [--seeds A..B] [--threads N]                how fast it is
-  --html FILE, with --seed N: the run as a picture
+  --html FILE, with one seed: the run as a picture
+  --trace FILE, with one seed: its plan and every event
   --marks, with --seeds A..B: which coverage marks were hit; one that never was is a failure after enough seeds";
 
 /// Seconds in which a plan is made smaller.
@@ -132,16 +134,20 @@ fn scenario(arguments: &[String]) -> Result<bool, Wrong> {
     };
     let (file, options) = (Path::new(file), options(rest)?);
     match verb.as_str() {
-        "run" if options.seeds.is_none() && !options.shrink => {
-            corpus::run_one(file, options.log, options.trace.as_deref(), options.until)
-                .map_err(Wrong::File)
-        }
         "run" => {
-            let scenario = scenario::read_file(file).map_err(Wrong::File)?;
+            let scenario = corpus::read(file).map_err(Wrong::File)?.0;
+            println!("{}", scenario.about);
             let seed = scenario.plan.seed;
-            let what = What::Plan(file.display().to_string(), Arc::new(scenario.plan));
+            let what = What::Scenario(file.display().to_string(), Arc::new(scenario));
             let seeds = Some(options.seeds.clone().unwrap_or(seed..seed + 1));
-            Ok(go(&what, &Options { seeds, ..options })?)
+            let passed = go(&what, &Options { seeds, ..options })?;
+            if passed {
+                println!("passed");
+            }
+            Ok(passed)
+        }
+        "replay" if options.html.is_some() => {
+            Err(Wrong::Words("a replay has no picture: `scenario run` has".to_owned()))
         }
         "replay" => corpus::replay(file).map_err(Wrong::File),
         other => Err(Wrong::Words(format!("scenario can `run` or `replay`, but not {other}"))),
@@ -238,11 +244,15 @@ fn options(arguments: &[String]) -> Result<Options, String> {
 )]
 fn go(what: &What, options: &Options) -> Result<bool, String> {
     let seeds = options.seeds.clone().unwrap_or(0..100);
+    let single = seeds.end - seeds.start == 1;
+    if !single && (options.html.is_some() || options.trace.is_some()) {
+        return Err("--html and --trace show one run: name it with --seed N".to_owned());
+    }
     let began = std::time::Instant::now();
     let table = marks::Table::default();
     let time = options.minutes.map(|minutes| std::time::Duration::from_secs_f64(minutes * 60.0));
     let hashes = std::sync::Mutex::new(BTreeMap::new());
-    let (stats, failures) = if seeds.end - seeds.start == 1 {
+    let (stats, failures) = if single {
         let outcome = one(what, seeds.start, options)?;
         println!("seed {} trace {:016x}", outcome.seed, outcome.hash);
         (outcome.stats, vec![outcome])
@@ -270,7 +280,8 @@ fn go(what: &What, options: &Options) -> Result<bool, String> {
     for letter in &letters {
         println!("{letter}\n");
     }
-    if let Some(first) = failures.iter().find(|first| options.shrink && first.failure.is_some()) {
+    let broke = |it: &&Outcome| it.failure.as_ref().is_some_and(|it| !it.shows_too_little());
+    if let Some(first) = failures.iter().find(|it| options.shrink && broke(it)) {
         shrink(what, first.seed, options)?;
     }
     println!("{}: {}", what.name(), stats.line(began.elapsed().as_millis() as u64));
@@ -296,15 +307,28 @@ fn tell_marks(table: &marks::Table, seeds: u64) -> Vec<String> {
     missed.map(|name| format!("never in {seeds} seeds: {name}")).collect()
 }
 
-/// Runs one seed, and draws it if a picture is wanted.
+/// Runs one seed; draws it and keeps its trace if they are wanted.
 fn one(what: &What, seed: u64, options: &Options) -> Result<Outcome, String> {
-    let Some(file) = &options.html else {
-        return Ok(run(what, seed, options.log, options.until));
+    let kept = options.trace.as_ref().map(|_| Kept::default());
+    let trace = match &kept {
+        Some(kept) => Trace::keeping(Kept::clone(kept)),
+        None => Trace::new(options.log),
     };
-    let (outcome, recorder) = run_recorded(what, seed, options.log, options.until);
-    if let Some(recorder) = recorder {
-        picture::write(&recorder, file)?;
-        println!("picture {}", file.display());
+    let outcome = match &options.html {
+        None => run(what, seed, trace, options.until),
+        Some(file) => {
+            let (outcome, recorder) = run_recorded(what, seed, trace, options.until);
+            if let Some(recorder) = recorder {
+                picture::write(&recorder, file)?;
+                println!("picture {}", file.display());
+            }
+            outcome
+        }
+    };
+    if let (Some(kept), Some(file)) = (kept, &options.trace) {
+        let text = corpus::trace_text(&what.plan(seed), what.name(), &kept.borrow(), outcome.hash)?;
+        std::fs::write(file, text).map_err(|error| format!("{}: {error}", file.display()))?;
+        println!("trace in {}", file.display());
     }
     Ok(outcome)
 }

@@ -53,11 +53,12 @@ pub fn write(recorder: &Recorder, file: &Path) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use crate::swarm::{What, run, run_recorded};
+    use crate::trace::Trace;
 
     #[test]
     fn a_run_that_is_recorded_is_the_run_that_is_not() {
-        let plain = run(&What::Swarm, 7, false, None);
-        let (outcome, recorder) = run_recorded(&What::Swarm, 7, false, None);
+        let plain = run(&What::Swarm, 7, Trace::new(false), None);
+        let (outcome, recorder) = run_recorded(&What::Swarm, 7, Trace::new(false), None);
         assert_eq!((plain.hash, plain.stats), (outcome.hash, outcome.stats));
         let page = super::page(&recorder.expect("it was recorded")).expect("it is JSON");
         assert!(page.len() > 100_000 && !page.contains("/*run*/"));
@@ -65,7 +66,7 @@ mod tests {
 
     #[test]
     fn nothing_in_a_run_can_end_the_element_that_holds_it() {
-        let (_, recorder) = run_recorded(&What::Swarm, 7, false, Some(50));
+        let (_, recorder) = run_recorded(&What::Swarm, 7, Trace::new(false), Some(50));
         let recorder = recorder.expect("it was recorded");
         recorder.borrow_mut().line(1, 1, "</script><b>");
         let page = super::page(&recorder).expect("it is JSON");

@@ -5,7 +5,11 @@ use std::cell::{Cell, RefCell};
 use sheaf_checkers::Violation;
 
 use crate::stats::Stats;
+use crate::stories;
 use crate::trace::clock_text;
+
+/// The label of a run that broke nothing, but didn't show what its scenario is for.
+pub const SHOWS_TOO_LITTLE: &str = "shows too little";
 
 thread_local! {
     static PROGRESS: Cell<(u64, u64)> = const { Cell::new((0, 0)) };
@@ -54,6 +58,11 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// Broke nothing, but didn't show what its scenario is for.
+    pub fn shows_too_little(&self) -> bool {
+        self.violation.label == SHOWS_TOO_LITTLE
+    }
+
     /// The number of what broke, such as `I7` or `P1`: a core's own assertion has it in its text.
     pub fn number(&self) -> &str {
         let is_number = |word: &&str| {
@@ -68,10 +77,16 @@ impl Failure {
 impl Outcome {
     /// The letter; `None` when nothing broke.
     pub fn letter(&self) -> Option<String> {
-        let Failure { violation, at_us, event } = self.failure.as_ref()?;
+        let failure = self.failure.as_ref()?;
+        let Failure { violation, at_us, event } = failure;
         let replay = self.replay();
+        // Every smaller plan shows less.
+        let smaller = match failure.shows_too_little() {
+            true => String::new(),
+            false => format!("\nsmaller {replay} --shrink"),
+        };
         Some(format!(
-            "FAILED  {}   {}, event {event}: {}\nrun     {}   seed {}   trace {:016x}\nreplay  {replay} --log\nsmaller {replay} --shrink",
+            "FAILED  {}   {}, event {event}: {}\nrun     {}   seed {}   trace {:016x}\nreplay  {replay} --log{smaller}",
             violation.label,
             clock_text(*at_us),
             violation.text,
@@ -85,8 +100,8 @@ impl Outcome {
     pub fn replay(&self) -> String {
         let command = match self.name.as_str() {
             "swarm" => "sim swarm".to_owned(),
-            file if file.ends_with(".toml") => format!("scenario run {file}"),
-            story => format!("sim story {story}"),
+            story if stories::named(story).is_some() => format!("sim story {story}"),
+            file => format!("scenario run {file}"),
         };
         format!("cargo xtask {command} --seed {}", self.seed)
     }

@@ -1,5 +1,7 @@
 //! A plan in a file: as a machine writes it, or as a person does, with a workload and things that happen again and again.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 use crate::draw;
@@ -14,7 +16,13 @@ pub struct Scenario {
     pub about: String,
     pub plan: Plan,
     pub expect: Expect,
+    /// With which it is run. A plan that was kept shows its failure with its own.
+    pub seeds: Range<u64>,
 }
+
+/// Seeds with which a scenario has to show what it is for, unless it names another number: what is expected must not be
+/// one seed's luck.
+const SEEDS: u64 = 8;
 
 /// What must have happened, or the run has shown nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,7 +32,7 @@ pub struct Expect {
     pub aborted: u64,
     pub fences: u64,
     pub crashes: u64,
-    /// Calls of clients that were carried out.
+    /// Calls of the plan that were carried out.
     pub calls: u64,
 }
 
@@ -55,6 +63,8 @@ struct File {
     about: String,
     #[serde(default)]
     seed: u64,
+    /// How many, from `seed` on.
+    seeds: Option<u64>,
     #[serde(default)]
     knobs: Knobs,
     #[serde(default)]
@@ -91,17 +101,13 @@ pub fn read(text: &str) -> Result<Scenario, String> {
     }
     let plan = Plan { seed: file.seed, knobs: file.knobs, steps };
     plan.check()?;
-    Ok(Scenario { about: file.about, plan, expect: file.expect })
-}
-
-/// Reads a scenario's file; the errors name it.
-///
-/// # Errors
-/// It can't be read, or is wrong.
-pub fn read_file(path: &std::path::Path) -> Result<Scenario, String> {
-    let named = |error: String| format!("{}: {error}", path.display());
-    let text = std::fs::read_to_string(path).map_err(|error| named(error.to_string()))?;
-    read(&text).map_err(named)
+    let expects = file.expect != Expect::default();
+    let count = file.seeds.unwrap_or(if expects { SEEDS } else { 1 });
+    if count == 0 {
+        return Err("seeds is 0: it would never be run".to_owned());
+    }
+    let seeds = file.seed..file.seed + count;
+    Ok(Scenario { about: file.about, plan, expect: file.expect, seeds })
 }
 
 /// Writes a plan as a file that [`read`] takes; each step is a line.
@@ -138,7 +144,7 @@ impl Expect {
             ("aborted transitions", self.aborted, stats.aborted),
             ("fences", self.fences, stats.fences),
             ("crashes", self.crashes, stats.crashes),
-            ("calls carried out", self.calls, stats.client_done),
+            ("calls of the plan carried out", self.calls, stats.planned_done),
         ];
         match rows.into_iter().find(|(_, wanted, found)| found < wanted) {
             Some((what, wanted, found)) => {
@@ -179,11 +185,20 @@ mod tests {
             ("about = ''\n[knobs]\ngates = 2\nfirst_shards = 3\n", "raise knobs.gates"),
             ("about = ''\n[knobs]\nloss = 1.5\n", "0 to 1"),
             ("seed = 3\n", "about"),
+            ("about = ''\nseeds = 0\n", "never be run"),
         ];
         for (text, hint) in wrong {
             let error = read(text).expect_err(text);
             assert!(error.contains(hint), "{text}\n{error}");
         }
+    }
+
+    #[test]
+    fn what_is_expected_has_to_hold_for_several_seeds() {
+        let seeds = |text: &str| read(text).unwrap_or_else(|error| panic!("{error}")).seeds;
+        assert_eq!(seeds("about = ''\nseed = 5\n"), 5..6);
+        assert_eq!(seeds("about = ''\nexpect.committed = 1\n"), 0..8);
+        assert_eq!(seeds("about = ''\nseeds = 2\nexpect.committed = 1\n"), 0..2);
     }
 
     #[test]

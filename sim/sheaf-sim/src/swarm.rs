@@ -10,7 +10,8 @@ use sheaf_checkers::Violation;
 use crate::draw;
 use crate::plan::Plan;
 use crate::recording::{Recorder, Recording};
-use crate::report::{Failure, Outcome, progress, take_panic};
+use crate::report::{Failure, Outcome, SHOWS_TOO_LITTLE, progress, take_panic};
+use crate::scenario::Scenario;
 use crate::stats::Stats;
 use crate::stories::{self, Story};
 use crate::trace::Trace;
@@ -21,15 +22,15 @@ use crate::world::World;
 pub enum What {
     Swarm,
     Story(String, Story),
-    /// A plan with its file; each seed is another chance of it.
-    Plan(String, Arc<Plan>),
+    /// A scenario with its file; each seed is another chance of its plan.
+    Scenario(String, Arc<Scenario>),
 }
 
 impl What {
     pub fn name(&self) -> &str {
         match self {
             Self::Swarm => "swarm",
-            Self::Story(name, _) | Self::Plan(name, _) => name,
+            Self::Story(name, _) | Self::Scenario(name, _) => name,
         }
     }
 
@@ -38,26 +39,42 @@ impl What {
         match self {
             Self::Swarm => draw::plan(seed),
             Self::Story(_, story) => stories::plan(*story, seed),
-            Self::Plan(_, plan) => Plan { seed, ..Plan::clone(plan) },
+            Self::Scenario(_, scenario) => Plan { seed, ..scenario.plan.clone() },
+        }
+    }
+
+    /// A scenario that shows too little has failed like one that breaks something. A run that was broken off has shown
+    /// nothing yet.
+    fn judge(&self, outcome: &mut Outcome, until: Option<u64>) {
+        if let Self::Scenario(_, scenario) = self
+            && outcome.failure.is_none()
+            && until.is_none()
+            && let Err(text) = scenario.expect.judge(&outcome.stats)
+        {
+            let Stats { simulated_us: at_us, events: event, .. } = outcome.stats;
+            let violation = Violation::new(SHOWS_TOO_LITTLE, text);
+            outcome.failure = Some(Failure { violation, at_us, event });
         }
     }
 }
 
 /// Runs one seed.
-pub fn run(what: &What, seed: u64, log: bool, until: Option<u64>) -> Outcome {
-    run_plan(what.name(), what.plan(seed), Trace::new(log), until)
+pub fn run(what: &What, seed: u64, trace: Trace, until: Option<u64>) -> Outcome {
+    let mut outcome = run_plan(what.name(), what.plan(seed), trace, until);
+    what.judge(&mut outcome, until);
+    outcome
 }
 
 /// Runs one seed and keeps it for a picture.
 pub fn run_recorded(
     what: &What,
     seed: u64,
-    log: bool,
+    trace: Trace,
     until: Option<u64>,
 ) -> (Outcome, Option<Recorder>) {
     let mut kept = None;
-    let (plan, trace) = (what.plan(seed), Trace::new(log));
-    let outcome = run_with(what.name(), plan, trace, until, Some(&mut kept));
+    let mut outcome = run_with(what.name(), what.plan(seed), trace, until, Some(&mut kept));
+    what.judge(&mut outcome, until);
     if let Some(recorder) = &kept {
         crate::picture::complete(recorder, &outcome);
     }
@@ -145,7 +162,7 @@ pub fn run_all(
                     if seed >= seeds.end {
                         return;
                     }
-                    let outcome = run(what, seed, false, None);
+                    let outcome = run(what, seed, Trace::new(false), None);
                     if !each(&outcome) {
                         stop.store(true, Ordering::Relaxed);
                     }

@@ -1,21 +1,28 @@
 //! Every plan of the corpus and every scenario that ships: green, and it has shown what it is for.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use sheaf_sim::corpus::{files, folders, judge, name_of};
-use sheaf_sim::scenario::read_file;
-use sheaf_sim::swarm::run_plan;
-use sheaf_sim::trace::Trace;
+use sheaf_sim::corpus::{self, files, folders};
+
+/// Threads on which the plans of a folder are run.
+const THREADS: usize = 2;
 
 fn every_file_of(folder: &Path) {
     let files = files(folder).unwrap_or_else(|error| panic!("{error}"));
     assert!(!files.is_empty(), "{} holds no plan", folder.display());
-    let mut letters = Vec::new();
-    for file in files {
-        let scenario = read_file(&file).unwrap_or_else(|error| panic!("{error}"));
-        let outcome = run_plan(&name_of(&file), scenario.plan.clone(), Trace::new(false), None);
-        letters.extend(judge(&file, &scenario, &outcome).err());
-    }
+    let next = AtomicUsize::new(0);
+    let letters = || {
+        let mut letters = Vec::new();
+        while let Some(file) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
+            letters.extend(corpus::letters(file).unwrap_or_else(|error| panic!("{error}")));
+        }
+        letters
+    };
+    let letters: Vec<String> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(letters)).collect();
+        threads.into_iter().flat_map(|thread| thread.join().expect("it ends")).collect()
+    });
     assert!(letters.is_empty(), "{}", letters.join("\n\n"));
 }
 

@@ -4,6 +4,7 @@
 use sheaf_sim::condensed::condensed;
 use sheaf_sim::stories;
 use sheaf_sim::swarm::{What, run_recorded};
+use sheaf_sim::trace::Trace;
 
 /// The seed whose luck is told.
 const SEED: u64 = 1;
@@ -11,8 +12,8 @@ const SEED: u64 = 1;
 fn courses(names: &[&str]) -> String {
     let course = |name: &&str| {
         let story = stories::named(name).expect("there is such a story");
-        let (outcome, recorder) =
-            run_recorded(&What::Story((*name).to_owned(), story), SEED, false, None);
+        let what = What::Story((*name).to_owned(), story);
+        let (outcome, recorder) = run_recorded(&what, SEED, Trace::new(false), None);
         assert_eq!(outcome.letter(), None, "{name} keeps every promise");
         let recorder = recorder.expect("it was recorded");
         format!("== {name}\n{}", condensed(&recorder.borrow()))
