@@ -5,6 +5,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use sheaf_tests::{Cluster, Shape, binary};
+use tempfile::NamedTempFile;
 use tokio::process::Command;
 
 /// Seconds that a start which fails may take.
@@ -24,15 +25,25 @@ async fn start(arguments: &[&str], variables: &[(&str, &str)]) -> Ended {
             command.env_remove(name);
         }
     }
-    command.args(arguments).envs(variables.iter().copied());
-    command.stdin(Stdio::null()).kill_on_drop(true);
-    let ended = tokio::time::timeout(Duration::from_secs(END_SECS_MAX), command.output()).await;
-    let output = ended.unwrap_or_else(|_| panic!("{arguments:?} {variables:?}: it runs"));
-    let output = output.expect("the binary can be started");
-    let stdout = String::from_utf8_lossy(&output.stdout);
+    // In files: what it said is known, too, when it doesn't end.
+    let (stdout, stderr) = (NamedTempFile::new(), NamedTempFile::new());
+    let files = stdout.and_then(|stdout| Ok((stdout, stderr?)));
+    let (stdout, stderr) = files.expect("the system has room for temporary files");
+    let writer = |file: &NamedTempFile| file.reopen().expect("it was just made");
+    let said = |file: &NamedTempFile| {
+        let bytes = std::fs::read(file.path()).expect("it was just made");
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    command.args(arguments).envs(variables.iter().copied()).kill_on_drop(true);
+    command.stdin(Stdio::null()).stdout(writer(&stdout)).stderr(writer(&stderr));
+    let ended = tokio::time::timeout(Duration::from_secs(END_SECS_MAX), command.status()).await;
+    let (stdout, stderr) = (said(&stdout), said(&stderr));
+    let ended = ended.unwrap_or_else(|_| {
+        panic!("{arguments:?} {variables:?}: it runs after {END_SECS_MAX} s: {stdout}{stderr}")
+    });
+    let status = ended.expect("the binary can be started");
     assert!(!stdout.contains("listening"), "{arguments:?} {variables:?}: it listened: {stdout}");
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    Ended { code: output.status.code(), said }
+    Ended { code: status.code(), said: stderr }
 }
 
 impl Ended {
