@@ -199,11 +199,14 @@ fn has_record(path: &Path) -> bool {
     std::fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"SHEAFREC"))
 }
 
-/// The files that hold a record, right in this folder.
+/// The file that holds a record, right in this folder; not the next version of it, which a node that was killed may have
+/// left beside it.
 fn record_of(folder: &Path) -> PathBuf {
     let entries = std::fs::read_dir(folder).expect("the folder is the test's own");
     let mut files = entries.filter_map(Result::ok).map(|entry| entry.path());
-    files.find(|path| path.is_file() && has_record(path)).expect("a node has a record")
+    let is_next = |path: &Path| path.extension().is_some_and(|extension| extension == "new");
+    let is_record = |path: &PathBuf| path.is_file() && has_record(path) && !is_next(path);
+    files.find(is_record).expect("a node has a record")
 }
 
 /// What a disk or a crash can make of a file.
@@ -271,6 +274,7 @@ async fn a_damaged_record_stops_the_start_is_left_alone_and_a_restored_one_serve
         &dir,
     ];
     let ledger = record_of(&data);
+    std::fs::copy(&ledger, ledger.with_extension("new")).expect("the folder is the test's own");
     expect_refused_damage(&ledger, &arguments).await;
     let whole = std::fs::read(&ledger).expect("it is there");
     std::fs::remove_file(&ledger).expect("the folder is the test's own");
