@@ -5,6 +5,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use sheaf_tests::{Cluster, Shape, binary};
+use tempfile::NamedTempFile;
 use tokio::process::Command;
 
 /// Seconds that a start which fails may take.
@@ -24,15 +25,25 @@ async fn start(arguments: &[&str], variables: &[(&str, &str)]) -> Ended {
             command.env_remove(name);
         }
     }
-    command.args(arguments).envs(variables.iter().copied());
-    command.stdin(Stdio::null()).kill_on_drop(true);
-    let ended = tokio::time::timeout(Duration::from_secs(END_SECS_MAX), command.output()).await;
-    let output = ended.unwrap_or_else(|_| panic!("{arguments:?} {variables:?}: it runs"));
-    let output = output.expect("the binary can be started");
-    let stdout = String::from_utf8_lossy(&output.stdout);
+    // In files: what it said is known, too, when it doesn't end.
+    let (stdout, stderr) = (NamedTempFile::new(), NamedTempFile::new());
+    let files = stdout.and_then(|stdout| Ok((stdout, stderr?)));
+    let (stdout, stderr) = files.expect("the system has room for temporary files");
+    let writer = |file: &NamedTempFile| file.reopen().expect("it was just made");
+    let said = |file: &NamedTempFile| {
+        let bytes = std::fs::read(file.path()).expect("it was just made");
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    command.args(arguments).envs(variables.iter().copied()).kill_on_drop(true);
+    command.stdin(Stdio::null()).stdout(writer(&stdout)).stderr(writer(&stderr));
+    let ended = tokio::time::timeout(Duration::from_secs(END_SECS_MAX), command.status()).await;
+    let (stdout, stderr) = (said(&stdout), said(&stderr));
+    let ended = ended.unwrap_or_else(|_| {
+        panic!("{arguments:?} {variables:?}: it runs after {END_SECS_MAX} s: {stdout}{stderr}")
+    });
+    let status = ended.expect("the binary can be started");
     assert!(!stdout.contains("listening"), "{arguments:?} {variables:?}: it listened: {stdout}");
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    Ended { code: output.status.code(), said }
+    Ended { code: status.code(), said: stderr }
 }
 
 impl Ended {
@@ -188,11 +199,14 @@ fn has_record(path: &Path) -> bool {
     std::fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"SHEAFREC"))
 }
 
-/// The files that hold a record, right in this folder.
+/// The file that holds a record, right in this folder; not the next version of it, which a node that was killed may have
+/// left beside it.
 fn record_of(folder: &Path) -> PathBuf {
     let entries = std::fs::read_dir(folder).expect("the folder is the test's own");
     let mut files = entries.filter_map(Result::ok).map(|entry| entry.path());
-    files.find(|path| path.is_file() && has_record(path)).expect("a node has a record")
+    let is_next = |path: &Path| path.extension().is_some_and(|extension| extension == "new");
+    let is_record = |path: &PathBuf| path.is_file() && has_record(path) && !is_next(path);
+    files.find(is_record).expect("a node has a record")
 }
 
 /// What a disk or a crash can make of a file.
@@ -260,6 +274,7 @@ async fn a_damaged_record_stops_the_start_is_left_alone_and_a_restored_one_serve
         &dir,
     ];
     let ledger = record_of(&data);
+    std::fs::copy(&ledger, ledger.with_extension("new")).expect("the folder is the test's own");
     expect_refused_damage(&ledger, &arguments).await;
     let whole = std::fs::read(&ledger).expect("it is there");
     std::fs::remove_file(&ledger).expect("the folder is the test's own");

@@ -12,6 +12,7 @@ pub mod node;
 pub mod operate;
 pub mod patience;
 pub mod points;
+pub mod port;
 pub mod proxy;
 pub mod record;
 pub mod router;

@@ -5,7 +5,6 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -15,6 +14,7 @@ use tokio::process::{Child, Command};
 
 use crate::binary;
 use crate::patience::pause_ms;
+use crate::port::Port;
 
 /// Seconds that a daemon may take until it listens, on a busy machine.
 const START_SECS_MAX: u64 = 30;
@@ -57,25 +57,8 @@ pub struct Node {
     /// Bytes that a file of the process may have; `None`: no limit.
     pub file_bytes_max: Option<u64>,
     child: Child,
-}
-
-/// A port of this machine that nobody uses and that the system gives to no outgoing connection: so a daemon that is
-/// killed finds it free when it comes back.
-pub fn free_port() -> u16 {
-    /// Below the ports that systems take for outgoing connections.
-    const FIRST: u32 = 11_000;
-    const PORTS: u32 = 20_000;
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    // Tests of other processes begin elsewhere.
-    let begin = std::process::id().wrapping_mul(61) % PORTS;
-    for _ in 0..PORTS {
-        let port = FIRST + (begin + NEXT.fetch_add(1, Ordering::Relaxed)) % PORTS;
-        let port = u16::try_from(port).expect("the range ends below 65,536");
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-    panic!("no free port from {FIRST} on");
+    /// Its own while it is down, too.
+    _port: Port,
 }
 
 impl Node {
@@ -104,10 +87,11 @@ impl Node {
             let data = data_dir(folder, name);
             arguments.extend(["--data-dir".to_owned(), data.display().to_string()]);
         }
-        let listen = format!("127.0.0.1:{}", free_port());
+        let port = Port::reserve();
+        let listen = format!("127.0.0.1:{}", port.number);
         let (child, url) = spawn(role, folder, name, &arguments, &listen, file_bytes_max).await?;
         let (name, folder) = (name.to_owned(), folder.to_owned());
-        Ok(Self { name, url, folder, role, arguments, file_bytes_max, child })
+        Ok(Self { name, url, folder, role, arguments, file_bytes_max, child, _port: port })
     }
 
     /// Where its data is.

@@ -9,11 +9,12 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::str::FromStr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use nix::sys::personality::{self, Persona};
 use serde::{Deserialize, Serialize};
+
+use crate::clock::Stopwatch;
 
 /// Begins the line that says what a run came to.
 pub const OUTCOME: &str = "outcome ";
@@ -71,20 +72,6 @@ pub struct Outcome {
     pub faults: BTreeMap<String, u64>,
     /// The broken promise, when it was broken (milliseconds), and after how many steps.
     pub broken: Option<(String, u64, u64)>,
-}
-
-/// Measures how long the parent works; no run sees it.
-struct Stopwatch(Instant);
-
-#[expect(clippy::disallowed_methods, reason = "the parent's own work, outside of any run")]
-impl Stopwatch {
-    fn start() -> Self {
-        Self(Instant::now())
-    }
-
-    fn seconds(&self) -> f64 {
-        self.0.elapsed().as_secs_f64()
-    }
 }
 
 /// Starts processes.

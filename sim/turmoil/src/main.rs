@@ -4,6 +4,7 @@
 
 mod book;
 mod clients;
+mod clock;
 mod dice;
 mod disk;
 mod entropy;

@@ -10,14 +10,15 @@ use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use sheaf_checkers::fact::{Decided, Held, Running};
-use sheaf_checkers::{Fact, NodeId, Phase, PointAt};
+use sheaf_checkers::{Fact, NodeId, PointAt};
 use sheaf_coordinator::{CoordinatorRecord, Identity, Outgoing, PollAnswer};
 use sheaf_gate::GateRecord;
 use sheaf_http::wire;
 use sheaf_http::wire::peer::DirectiveReply;
 use sheaf_protocol::Directive;
 use sheaf_runtime::coordinator::{GateReply, Gates};
+use sheaf_sim::gate_node::held;
+use sheaf_sim::store::decided;
 use sheaf_stores::{Etag, Loaded, Reply, Store, StoreError, StoreOutcome};
 use sheaf_types::{PointId, ShardId};
 
@@ -94,41 +95,6 @@ impl<S: Store> Store for WatchedStore<S> {
             }
             outcome
         })
-    }
-}
-
-/// A gate's ledger in the checkers' words.
-fn held(record: &GateRecord) -> Held {
-    Held {
-        incarnation: record.incarnation,
-        shard: record.shard,
-        term: record.term,
-        revision: record.revision,
-        map: record.map.clone(),
-        order: record.order.as_ref().map(|order| order.order.clone()),
-        clean: record.clean,
-    }
-}
-
-/// A coordinator's record in the checkers' words.
-fn decided(record: &CoordinatorRecord) -> Decided {
-    let running = record.transition.as_ref().map(|running| Running {
-        id: running.id,
-        attempt: running.attempt,
-        phase: phase(&running.phase),
-        fence_budget_ms: running.options.fence_budget_ms,
-        next: Arc::clone(&running.next),
-    });
-    Decided { term: record.term, revision: record.revision, map: Arc::clone(&record.map), running }
-}
-
-pub fn phase(phase: &sheaf_coordinator::Phase) -> Phase {
-    match phase {
-        sheaf_coordinator::Phase::Prepare => Phase::Prepare,
-        sheaf_coordinator::Phase::Copy => Phase::Copy,
-        sheaf_coordinator::Phase::Fence => Phase::Fence,
-        sheaf_coordinator::Phase::Sweep { .. } => Phase::Sweep,
-        sheaf_coordinator::Phase::Abort { .. } => Phase::Abort,
     }
 }
 

@@ -42,7 +42,7 @@ const CLOCK_READERS: &[&str] = &[
     "sim/sheaf-sim/src/bench.rs",
     "sim/sheaf-sim/src/main.rs",
     "sim/sheaf-model/src/clock.rs",
-    "sim/turmoil/src/fleet.rs",
+    "sim/turmoil/src/clock.rs",
 ];
 
 pub fn check_rust(file: &Rust) -> Vec<Finding> {
