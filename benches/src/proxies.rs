@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use sheaf_tests::eventually;
-use sheaf_tests::node::free_port;
+use sheaf_tests::port::Port;
 use tokio::process::{Child, Command};
 
 use crate::client::Connection;
@@ -16,6 +16,7 @@ pub struct Proxy {
     pub name: &'static str,
     pub address: String,
     child: Child,
+    _port: Port,
 }
 
 impl Proxy {
@@ -39,7 +40,8 @@ pub async fn start(folder: &Path, shard: &str) -> (Vec<Proxy>, Vec<String>) {
 }
 
 async fn start_one(name: &'static str, folder: &Path, shard: &str) -> Result<Proxy, String> {
-    let address = format!("127.0.0.1:{}", free_port());
+    let port = Port::reserve();
+    let address = format!("127.0.0.1:{}", port.number);
     let (text, arguments): (String, &[&str]) = match name {
         "nginx" => (nginx(folder, &address, shard), &["-c"]),
         _ => (haproxy(&address, shard), &["-db", "-f"]),
@@ -61,7 +63,7 @@ async fn start_one(name: &'static str, folder: &Path, shard: &str) -> Result<Pro
         .spawn()
         .map_err(|why| format!("can't be started: {why}"))?;
     eventually(name, 10, || Connection::open(&address)).await;
-    Ok(Proxy { name, address, child })
+    Ok(Proxy { name, address, child, _port: port })
 }
 
 /// One process, connections kept on both sides, bodies of our size in memory, no log.
