@@ -24,6 +24,8 @@ enum Kind {
     Takeover = 7,
     Outage = 8,
     Jump = 9,
+    CrashAll = 10,
+    FillDisk = 11,
 }
 
 /// The swarm's plan for this seed.
@@ -41,13 +43,21 @@ pub fn plan(seed: u64) -> Plan {
         (Kind::Takeover, habits.takeover_every_us),
         (Kind::Outage, habits.outage_every_us),
         (Kind::Jump, habits.jump_every_us),
+        (Kind::CrashAll, habits.crash_all_every_us),
+        (Kind::FillDisk, habits.fill_disk_every_us),
     ];
     for (kind, every_us) in kinds {
         if let Some(mean) = every_us {
             let mut dice = Dice::new(seed, Purpose::Faults, kind as u64);
             let times = times(&mut dice, mean, 0, knobs.safety_us);
-            steps
-                .extend(times.into_iter().map(|at_us| step(at_us, fault(kind, &mut dice, &knobs))));
+            for at_us in times {
+                let deed = fault(kind, &mut dice, &knobs);
+                let flaps = matches!(kind, Kind::Cut) && dice.chance(0.15);
+                match flaps {
+                    true => steps.extend(flapping(at_us, &deed, &mut dice, &knobs)),
+                    false => steps.push(step(at_us, deed)),
+                }
+            }
         }
     }
     steps.extend(crashes_at_phases(seed, &knobs, habits.crash_at_phase));
@@ -192,6 +202,11 @@ fn fault(kind: Kind, dice: &mut Dice, knobs: &Knobs) -> Deed {
             down: Span(dice.between(40, 120) * 1_000_000),
             instead: None,
         },
+        Kind::CrashAll => Deed::CrashAll { down: Span(dice.around(500_000)) },
+        Kind::FillDisk => Deed::FillDisk {
+            who: Who::Gate(dice.below(u64::from(knobs.gates)) as u32),
+            lasts: Span(100_000 + dice.around(1_500_000)),
+        },
         Kind::Jump => {
             let mean = [100_000, 1_000_000, 30_000_000][dice.below(3) as usize];
             Deed::Jump { who: server(dice, knobs), by: Span(dice.around(mean)) }
@@ -200,6 +215,24 @@ fn fault(kind: Kind, dice: &mut Dice, knobs: &Knobs) -> Deed {
             Deed::Takeover { coordinator: dice.below(u64::from(knobs.coordinators)) as u32 }
         }
     }
+}
+
+/// A way that comes and goes.
+fn flapping(at_us: u64, cut: &Deed, dice: &mut Dice, knobs: &Knobs) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let mut at_us = at_us;
+    for _ in 0..dice.between(3, 10) {
+        let mut deed = cut.clone();
+        let closed_us = dice.between(50_000, 500_000);
+        if let Deed::Cut { lasts, .. } = &mut deed {
+            *lasts = Span(closed_us);
+        }
+        if at_us < knobs.safety_us {
+            steps.push(step(at_us, deed));
+        }
+        at_us += closed_us + dice.between(50_000, 500_000);
+    }
+    steps
 }
 
 /// A crash, and how long the process is down.

@@ -117,6 +117,15 @@ impl World {
         self.start(again, down_us);
     }
 
+    /// The power goes: every server dies, and starts again.
+    pub fn crash_all(&mut self, down_us: u64) {
+        mark!("all servers die at once");
+        let procs: Vec<Proc> = self.machines.keys().copied().collect();
+        for proc in procs {
+            self.crash_for_a_while(proc, down_us, 0);
+        }
+    }
+
     /// Whether the process died before its next effect.
     pub fn crashed_between(&mut self, proc: Proc, life: u32) -> bool {
         if self.life(proc) != Some(life) {
@@ -144,6 +153,7 @@ impl World {
         self.stage = Stage::Liveness;
         self.healed_us = self.now_us;
         self.knobs.heal();
+        self.gates.iter_mut().for_each(|gate| gate.full_until_us = 0);
         self.buggify_all();
         self.network.uncut_all();
         let procs: Vec<Proc> = self.machines.keys().copied().collect();

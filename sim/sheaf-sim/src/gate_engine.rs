@@ -27,6 +27,20 @@ enum Kind {
     Request { token: Token, request: Arc<DataRequest>, collection: CollectionId, scope: Scope },
 }
 
+impl Kind {
+    /// Whether it needs room on the disk; what deletes does, too, until it is compacted.
+    fn writes(&self) -> bool {
+        match self {
+            Self::Core { call, .. } => {
+                matches!(call, EngineCall::Apply { .. } | EngineCall::CreateCollection { .. })
+            }
+            Self::Request { request, .. } => {
+                matches!(request.work, Work::Upsert(_) | Work::Delete(_))
+            }
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Answered {
     Core(EngineReply),
@@ -124,7 +138,11 @@ impl World {
     fn take_effect(&mut self, gate: u32, kind: Kind) -> Answered {
         let rates = (self.knobs.engine_unavailable, self.knobs.engine_unknown);
         let disk = self.disk(gate);
-        let (unavailable, unknown) = (disk.chance(rates.0), disk.chance(rates.1));
+        let (mut unavailable, unknown) = (disk.chance(rates.0), disk.chance(rates.1));
+        if kind.writes() && self.now_us < self.gates[gate as usize].full_until_us {
+            mark!("an engine has no room for a write");
+            unavailable = true;
+        }
         self.stats.faults += u64::from(unavailable || unknown);
         match kind {
             Kind::Core { .. } if unavailable => {

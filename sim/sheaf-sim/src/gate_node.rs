@@ -51,6 +51,8 @@ pub struct GateNode {
     pub record: Arc<GateRecord>,
     pub engine: Engine,
     pub core: Option<Gate>,
+    /// The engine has no room until then.
+    pub full_until_us: u64,
     pub questions: BTreeMap<Token, Question>,
     next_token: u64,
     pub ops: BTreeMap<u64, EngineOp>,
@@ -65,6 +67,7 @@ impl GateNode {
             record: Arc::new(GateRecord::new(StoreId::from(format!("disk-{number}")))),
             engine: Engine::default(),
             core: None,
+            full_until_us: 0,
             questions: BTreeMap::new(),
             next_token: 0,
             ops: BTreeMap::new(),

@@ -73,6 +73,10 @@ pub struct Habits {
     pub crash_at_phase: f64,
     /// A way between donor and recipient that is cut soon after it, and a crash while it is.
     pub cut_at_phase: f64,
+    /// A power cut.
+    pub crash_all_every_us: Option<u64>,
+    /// An engine without room.
+    pub fill_disk_every_us: Option<u64>,
     /// A clock that jumps ahead.
     pub jump_every_us: Option<u64>,
     pub freeze_every_us: Option<u64>,
@@ -150,6 +154,8 @@ impl Habits {
             self.cut_at_phase = dice.share(0.1, 0.6);
         }
         self.jump_every_us = every(dice, 0.2);
+        self.crash_all_every_us = every(dice, 0.1);
+        self.fill_disk_every_us = every(dice, 0.15);
     }
 }
 
@@ -235,10 +241,10 @@ impl Knobs {
             self.straggler = dice.share(0.001, 0.02);
         }
         if dice.chance(0.4) {
-            self.loss = dice.share(0.005, 0.15);
+            self.loss = dice.share(0.005, 0.3);
         }
         if dice.chance(0.4) {
-            self.duplicate = dice.share(0.01, 0.3);
+            self.duplicate = dice.share(0.01, 0.5);
         }
     }
 

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 pub const SEEDS_MIN: u64 = 100_000;
 
 /// Every mark, in the order of letters.
-pub const DECLARED: [&str; 158] = [
+pub const DECLARED: [&str; 160] = [
     "a batch is applied in part",
     "a cancel comes too late",
     "a change of the catalogue waits for the fence",
@@ -136,6 +136,7 @@ pub const DECLARED: [&str; 158] = [
     "a write that is tried again is refused",
     "a write's acknowledgement is held back",
     "a write's outcome is forgotten",
+    "all servers die at once",
     "an abort ends without a recipient that is silent",
     "an answer comes that nobody waits for any more",
     "an answer comes to a process that has died since it asked",
@@ -147,6 +148,7 @@ pub const DECLARED: [&str; 158] = [
     "an engine can't create or drop a collection at once",
     "an engine carries out what a gate asked before it died",
     "an engine fails at a sweep",
+    "an engine has no room for a write",
     "an older directive comes while a later one waits for its collections",
     "an operator promotes a transition",
     "an operator would remove a shard that owns points",

@@ -103,6 +103,15 @@ pub enum Deed {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         instead: Option<u32>,
     },
+    /// Ends all coordinators, gates and routers at once, as a power cut does, and starts them again.
+    CrashAll {
+        down: Span,
+    },
+    /// A gate's engine has no room: it refuses every write.
+    FillDisk {
+        who: Who,
+        lasts: Span,
+    },
     /// Freezes a process.
     Freeze {
         who: Who,
@@ -139,6 +148,8 @@ impl Deed {
         matches!(
             self,
             Self::Crash { .. }
+                | Self::CrashAll { .. }
+                | Self::FillDisk { .. }
                 | Self::Freeze { .. }
                 | Self::Slow { .. }
                 | Self::Cut { .. }

@@ -125,6 +125,8 @@ fn class(deed: &Deed) -> u32 {
         | Deed::Slow { .. }
         | Deed::Cut { .. }
         | Deed::Jump { .. }
+        | Deed::CrashAll { .. }
+        | Deed::FillDisk { .. }
         | Deed::Takeover { .. } => 0,
         Deed::Crash { .. } => 1,
     }

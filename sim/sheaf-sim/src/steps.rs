@@ -64,6 +64,12 @@ impl World {
                     self.crash_for_a_while(proc, down.0, instead.unwrap_or(0));
                 }
             }
+            Deed::CrashAll { down } => self.crash_all(down.0),
+            Deed::FillDisk { who, lasts } => {
+                if let Some(Proc::Gate(gate)) = self.find(*who) {
+                    self.gates[gate as usize].full_until_us = self.now_us + lasts.0;
+                }
+            }
             Deed::Freeze { who, lasts } => {
                 let until = self.now_us + lasts.0;
                 if let Some(machine) = self.find(*who).and_then(|it| self.machines.get_mut(&it)) {
