@@ -1,11 +1,13 @@
 //! How much a gate does at once, and holds. Production has the defaults; a simulation draws smaller ones, so that full queues and ranges of
 //! one point are ordinary.
 
+use serde::{Deserialize, Serialize};
 use sheaf_types::buggify::Buggify;
 use sheaf_types::limits;
 
 /// The bounds of one gate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Requests that wait for a fence or a map.
     pub held_requests_max: usize,
@@ -22,6 +24,7 @@ pub struct Limits {
     /// Points looked at in one step of a sweep.
     pub sweep_points_max: usize,
     /// Rare turns, in a simulation.
+    #[serde(skip)]
     pub buggify: Buggify,
 }
 

@@ -113,7 +113,7 @@ impl World {
         }
         self.settle_all_late(gate);
         let now = self.clock(proc);
-        let limits = Limits { buggify: self.buggify_of(proc), ..self.drawn.limits() };
+        let limits = Limits { buggify: self.buggify_of(proc), ..self.drawn.limits };
         let node = &mut self.gates[gate as usize];
         let record = GateRecord::clone(&node.record).restarted();
         node.record = Arc::new(record.clone());

@@ -49,13 +49,8 @@ pub struct Knobs {
 
     /// Rare but legal turns in the cores.
     pub buggify: bool,
-    pub held_requests_max: usize,
-    pub dirty_bytes_max: usize,
-    pub copy_range_points_max: usize,
-    pub check_range_points_max: usize,
-    pub drain_points_max: usize,
-    pub window_frames_max: usize,
-    pub sweep_points_max: usize,
+    /// What a gate does at once, and holds.
+    pub limits: Limits,
 }
 
 /// How often things are done in a plan that is drawn.
@@ -162,7 +157,6 @@ impl Habits {
 impl Knobs {
     /// No fault at all.
     pub fn calm() -> Self {
-        let usual = Limits::default();
         Self {
             gates: 4,
             first_shards: 2,
@@ -191,27 +185,7 @@ impl Knobs {
             engine_forgets: 0.0,
             store_stale: 0.0,
             buggify: false,
-            held_requests_max: usual.held_requests_max,
-            dirty_bytes_max: usual.dirty_bytes_max,
-            copy_range_points_max: usual.copy_range_points_max,
-            check_range_points_max: usual.check_range_points_max,
-            drain_points_max: usual.drain_points_max,
-            window_frames_max: usual.window_frames_max,
-            sweep_points_max: usual.sweep_points_max,
-        }
-    }
-
-    /// What a gate may do at once, without its rare turns.
-    pub fn limits(&self) -> Limits {
-        Limits {
-            held_requests_max: self.held_requests_max,
-            dirty_bytes_max: self.dirty_bytes_max,
-            copy_range_points_max: self.copy_range_points_max,
-            check_range_points_max: self.check_range_points_max,
-            drain_points_max: self.drain_points_max,
-            window_frames_max: self.window_frames_max,
-            sweep_points_max: self.sweep_points_max,
-            ..Limits::default()
+            limits: Limits::default(),
         }
     }
 
@@ -226,13 +200,13 @@ impl Knobs {
                 *limit = dice.between(1, high) as usize;
             }
         };
-        small(dice, &mut self.held_requests_max, 3);
-        small(dice, &mut self.copy_range_points_max, 4);
-        small(dice, &mut self.check_range_points_max, 4);
-        small(dice, &mut self.drain_points_max, 3);
-        small(dice, &mut self.window_frames_max, 3);
-        small(dice, &mut self.sweep_points_max, 4);
-        small(dice, &mut self.dirty_bytes_max, 300);
+        small(dice, &mut self.limits.held_requests_max, 3);
+        small(dice, &mut self.limits.copy_range_points_max, 4);
+        small(dice, &mut self.limits.check_range_points_max, 4);
+        small(dice, &mut self.limits.drain_points_max, 3);
+        small(dice, &mut self.limits.window_frames_max, 3);
+        small(dice, &mut self.limits.sweep_points_max, 4);
+        small(dice, &mut self.limits.dirty_bytes_max, 300);
     }
 
     fn draw_network(&mut self, dice: &mut Dice) {
@@ -289,13 +263,7 @@ impl Knobs {
             preload: self.preload,
             engine_page_max: self.engine_page_max,
             clock_skew: self.clock_skew,
-            held_requests_max: self.held_requests_max,
-            dirty_bytes_max: self.dirty_bytes_max,
-            copy_range_points_max: self.copy_range_points_max,
-            check_range_points_max: self.check_range_points_max,
-            drain_points_max: self.drain_points_max,
-            window_frames_max: self.window_frames_max,
-            sweep_points_max: self.sweep_points_max,
+            limits: self.limits,
             ..calm
         };
     }
@@ -335,11 +303,11 @@ impl Knobs {
             ("coordinators", u64::from(self.coordinators)),
             ("ids", self.ids),
             ("engine_page_max", self.engine_page_max),
-            ("copy_range_points_max", self.copy_range_points_max as u64),
-            ("check_range_points_max", self.check_range_points_max as u64),
-            ("drain_points_max", self.drain_points_max as u64),
-            ("window_frames_max", self.window_frames_max as u64),
-            ("sweep_points_max", self.sweep_points_max as u64),
+            ("limits.copy_range_points_max", self.limits.copy_range_points_max as u64),
+            ("limits.check_range_points_max", self.limits.check_range_points_max as u64),
+            ("limits.drain_points_max", self.limits.drain_points_max as u64),
+            ("limits.window_frames_max", self.limits.window_frames_max as u64),
+            ("limits.sweep_points_max", self.limits.sweep_points_max as u64),
         ];
         if let Some((name, _)) = counts.iter().find(|(_, count)| *count == 0) {
             return Err(format!("knobs.{name} is 0: it takes at least 1"));
