@@ -138,7 +138,7 @@ async fn forward(client: TcpStream, server: TcpStream, shared: Arc<Shared>) {
             }
             break;
         }
-        shared.requests.fetch_add(usize::from(is_data), Ordering::SeqCst);
+        shared.requests.fetch_add(usize::from(frame[3] == HEADERS), Ordering::SeqCst);
         if to_server.write_all(&frame).await.is_err() {
             break;
         }

@@ -1,0 +1,64 @@
+//! One coordinator on a real etcd of three members: it has no disk of its own, and etcd may fail and come back.
+
+use sheaf_tests::{Cluster, Etcd, Shape, load::Workload, pause_ms, under_load};
+
+/// Milliseconds between a change that is asked for without a majority in etcd and its coming back.
+const WITHOUT_ETCD_MS: u64 = 2_000;
+
+async fn start(etcd: &Etcd, standbys: usize) -> Cluster {
+    let store = vec!["--store".to_owned(), etcd.url("/one/cluster")];
+    Cluster::start(Shape { coordinator: store, ..Shape::of(2, standbys) }).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_coordinator_that_starts_with_nothing_but_etcd_knows_everything() {
+    let etcd = Etcd::start(3).await;
+    let mut cluster = start(&etcd, 1).await;
+    let workload = Workload { keys: 400, ..Workload::seeded(31) };
+    let load = under_load(&mut cluster, workload, async |cluster, load| {
+        load.until_acknowledged(200).await;
+        let before = cluster.operator().map().await;
+        cluster.coordinator.kill().await;
+        assert!(!cluster.coordinator.data_dir().exists(), "it has no data directory");
+        load.until_acknowledged(50).await;
+        cluster.coordinator.restart().await;
+        let operator = cluster.operator();
+        assert_eq!(operator.map().await, before, "the map is in etcd");
+        let newcomer = cluster.nodes[2].url.clone();
+        let (transition, _) = operator.grow(&[&newcomer]).await;
+        pause_ms(200).await;
+        // In the middle of it, once more.
+        cluster.coordinator.kill().await;
+        cluster.coordinator.restart().await;
+        cluster.operator().ended(transition, 60).await;
+        load.until_acknowledged(50).await;
+    })
+    .await;
+    load.expect_no_failure();
+    cluster.expect_all_alive();
+    let shards = cluster.operator().map().await["shards"].as_array().map(Vec::len);
+    assert_eq!(shards, Some(3), "it has grown");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_etcd_everything_is_served_and_a_change_waits_until_it_is_back() {
+    let mut etcd = Etcd::start(3).await;
+    let mut cluster = start(&etcd, 1).await;
+    let workload = Workload { keys: 400, ..Workload::seeded(32) };
+    let load = under_load(&mut cluster, workload, async |cluster, load| {
+        load.until_acknowledged(100).await;
+        let newcomer = cluster.nodes[2].url.clone();
+        let (transition, _) = cluster.operator().grow(&[&newcomer]).await;
+        etcd.kill(0).await;
+        etcd.kill(1).await;
+        pause_ms(WITHOUT_ETCD_MS).await;
+        load.until_acknowledged(50).await;
+        etcd.restart(0);
+        etcd.restart(1);
+        cluster.operator().ended(transition, 90).await;
+        load.until_acknowledged(50).await;
+    })
+    .await;
+    load.expect_no_failure();
+    cluster.expect_all_alive();
+}
