@@ -2,8 +2,10 @@
 
 use sheaf_tests::{Cluster, Etcd, Shape, load::Workload, pause_ms, under_load};
 
-/// Milliseconds between a change that is asked for without a majority in etcd and its coming back.
-const WITHOUT_ETCD_MS: u64 = 2_000;
+/// Points per second that a donor may copy: slow enough that the failures hit a running transition.
+const COPY_POINTS_PER_S: u64 = 20;
+/// Milliseconds without a majority in etcd.
+const WITHOUT_ETCD_MS: u64 = 8_000;
 
 async fn start(etcd: &Etcd, standbys: usize) -> Cluster {
     let store = vec!["--store".to_owned(), etcd.url("/one/cluster")];
@@ -22,11 +24,12 @@ async fn a_coordinator_that_starts_with_nothing_but_etcd_knows_everything() {
         assert!(!cluster.coordinator.data_dir().exists(), "it has no data directory");
         load.until_acknowledged(50).await;
         cluster.coordinator.restart().await;
+        // Its new term has to be stored first.
+        cluster.daemon_is_ready(&cluster.coordinator).await;
         let operator = cluster.operator();
         assert_eq!(operator.map().await, before, "the map is in etcd");
         let newcomer = cluster.nodes[2].url.clone();
-        let (transition, _) = operator.grow(&[&newcomer]).await;
-        pause_ms(200).await;
+        let transition = operator.grow_slowly(&newcomer, COPY_POINTS_PER_S).await;
         // In the middle of it, once more.
         cluster.coordinator.kill().await;
         cluster.coordinator.restart().await;
@@ -48,11 +51,14 @@ async fn without_etcd_everything_is_served_and_a_change_waits_until_it_is_back()
     let load = under_load(&mut cluster, workload, async |cluster, load| {
         load.until_acknowledged(100).await;
         let newcomer = cluster.nodes[2].url.clone();
-        let (transition, _) = cluster.operator().grow(&[&newcomer]).await;
+        let transition = cluster.operator().grow_slowly(&newcomer, COPY_POINTS_PER_S).await;
         etcd.kill(0).await;
         etcd.kill(1).await;
         pause_ms(WITHOUT_ETCD_MS).await;
         load.until_acknowledged(50).await;
+        let report = format!("/cluster/transitions/{transition}/report");
+        let report = cluster.operator().client.get(&report).await.expect("the coordinator runs");
+        assert!(!report.body["outcome"].is_string(), "nothing is decided without etcd: {report}");
         etcd.restart(0);
         etcd.restart(1);
         cluster.operator().ended(transition, 90).await;
