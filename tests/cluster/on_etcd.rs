@@ -1,14 +1,20 @@
 //! One coordinator on a real etcd of three members: it has no disk of its own, and etcd may fail and come back.
 
-use sheaf_tests::{Cluster, Etcd, Shape, load::Workload, pause_ms, under_load};
+use sheaf_tests::{
+    Cluster, Etcd, Node, Role, Shape, eventually, load::Workload, pause_ms, under_load,
+};
 
+/// Where the cluster's keys are.
+const PREFIX: &str = "/one/cluster";
+/// Seconds until a coordinator that is not the newest has noticed.
+const END_SECS_MAX: u64 = 30;
 /// Points per second that a donor may copy: slow enough that the failures hit a running transition.
 const COPY_POINTS_PER_S: u64 = 20;
 /// Milliseconds without a majority in etcd.
 const WITHOUT_ETCD_MS: u64 = 8_000;
 
 async fn start(etcd: &Etcd, standbys: usize) -> Cluster {
-    let store = vec!["--store".to_owned(), etcd.url("/one/cluster")];
+    let store = vec!["--store".to_owned(), etcd.url(PREFIX)];
     Cluster::start(Shape { coordinator: store, ..Shape::of(2, standbys) }).await
 }
 
@@ -67,4 +73,24 @@ async fn without_etcd_everything_is_served_and_a_change_waits_until_it_is_back()
     .await;
     load.expect_no_failure();
     cluster.expect_all_alive();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_coordinator_takes_over_and_the_first_one_ends() {
+    let etcd = Etcd::start(3).await;
+    let mut cluster = start(&etcd, 0).await;
+    let before = cluster.operator().map().await;
+    let store = etcd.url(PREFIX);
+    let arguments = ["--store", store.as_str()];
+    let second = Node::start(Role::Coordinator, "second", cluster.folder(), &arguments).await;
+    cluster.daemon_is_ready(&second).await;
+    eventually("the first one ends", END_SECS_MAX, || {
+        let ended = cluster.coordinator.ended();
+        async move { ended.ok_or("it runs") }
+    })
+    .await;
+    let log = cluster.coordinator.log();
+    assert!(log.contains("another coordinator has taken over"), "{log}");
+    let map = cluster.client(&second.url).get("/cluster/map").await.expect("it answers");
+    assert_eq!(map.expect_ok("/cluster/map"), before, "the second one goes on from there");
 }

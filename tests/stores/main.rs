@@ -1,5 +1,6 @@
 //! The store on a real etcd of three members, killed, cut off, delayed and damaged. Needs `etcd` and `etcdctl`.
 
+mod access;
 mod conformance;
 mod damage;
 mod doubt;
@@ -29,12 +30,16 @@ fn fresh_prefix() -> String {
 
 /// A store as a process of its own has it, at this `etcd://…`.
 fn store(url: &str, deadline_ms: u64) -> EtcdStore {
-    EtcdStore::new(EtcdOptions {
+    EtcdStore::new(options(url, deadline_ms))
+}
+
+fn options(url: &str, deadline_ms: u64) -> EtcdOptions {
+    EtcdOptions {
         address: EtcdAddress::parse(url).unwrap_or_else(|why| panic!("{why}")),
         access: None,
         writer: format!("w{}", unique()),
         deadline: Duration::from_millis(deadline_ms),
-    })
+    }
 }
 
 async fn loaded(store: &dyn Store) -> Option<Loaded> {
