@@ -68,8 +68,8 @@ impl From<Unread> for StoreError {
 /// How far a write came.
 enum Step {
     Ended(StoreOutcome),
-    /// The head was renewed, and names the same record: nothing was stored, and the write may begin anew.
-    Renewed,
+    /// The head was replaced, perhaps by one with the same record: nothing was stored, and the write may begin anew.
+    Anew,
 }
 
 pub struct State {
@@ -145,7 +145,7 @@ impl State {
             };
             match self.write_on(&base, bytes, sent).await {
                 Step::Ended(outcome) => return outcome,
-                Step::Renewed => sent.store(false, Ordering::SeqCst),
+                Step::Anew => sent.store(false, Ordering::SeqCst),
             }
         }
         let reason = "other processes renew the head in etcd faster than it can be replaced";
@@ -162,8 +162,8 @@ impl State {
         let mut all = pages(bytes);
         let is_paged = all.len() > PAGES_A_WRITE_MAX;
         if is_paged {
-            if let Err(ended) = self.write_pages(&folder, &all).await {
-                return Step::Ended(ended);
+            if let Err(step) = self.write_pages(&folder, &all).await {
+                return step;
             }
             all.clear();
         }
@@ -227,7 +227,7 @@ impl State {
                 }
                 if is_renewed {
                     self.writes_until_cleaning = 0;
-                    return Step::Renewed;
+                    return Step::Anew;
                 }
                 match answered.after_doubt {
                     true => StoreOutcome::Unknown {
@@ -260,7 +260,7 @@ impl State {
     }
 
     /// Writes the pages of a record that is too large for one transaction. Nothing names them yet.
-    async fn write_pages(&mut self, folder: &str, all: &[Bytes]) -> Result<(), StoreOutcome> {
+    async fn write_pages(&mut self, folder: &str, all: &[Bytes]) -> Result<(), Step> {
         self.abandoned.insert(folder.to_owned());
         self.writes_until_cleaning = 0;
         let unfinished = self.keys.unfinished(folder);
@@ -281,9 +281,14 @@ impl State {
             }
             match self.members.txn(txn.and_then(changes)).await {
                 Ok(answered) if answered.response.succeeded() => {}
-                // Only writes that can't become current any more are cleaned up.
-                Ok(_) => return Err(StoreOutcome::Refused),
-                Err(Rejected { reason, .. }) => return Err(StoreOutcome::NotStored { reason }),
+                // Only writes whose base is gone are cleaned up: it was replaced, or renewed.
+                Ok(_) => {
+                    self.seen = None;
+                    return Err(Step::Anew);
+                }
+                Err(Rejected { reason, .. }) => {
+                    return Err(Step::Ended(StoreOutcome::NotStored { reason }));
+                }
             }
         }
         Ok(())
