@@ -85,7 +85,7 @@ async fn layout(
     let router = cluster.add_router(&coordinator).await;
     let (proxies, notes) = proxies::start(cluster.folder(), cluster.nodes[0].address()).await;
     pin::run_on(&[rest]);
-    cluster.router_is_ready(&cluster.routers[router]).await;
+    cluster.daemon_is_ready(&cluster.routers[router]).await;
     table.notes.extend(notes);
     let ways = ways(&cluster, &proxies);
     let (passes, time) = if quick { (3, 400) } else { (7, 1_000) };

@@ -11,6 +11,7 @@ mod full_disks;
 mod kills;
 mod load_while_changing;
 mod odd_ids;
+mod on_etcd;
 mod shapes;
 mod stale_routers;
 mod steering;

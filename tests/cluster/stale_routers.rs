@@ -106,7 +106,7 @@ async fn a_router_cut_off_from_the_coordinator_loses_nothing_and_recovers_by_its
     let mut cluster = Cluster::start(Shape::of(2, 1)).await;
     let proxy = Proxy::to(cluster.coordinator.address()).await;
     let number = cluster.add_router(&proxy.url).await;
-    cluster.router_is_ready(&cluster.routers[number]).await;
+    cluster.daemon_is_ready(&cluster.routers[number]).await;
     cluster.create_collection(COLLECTION).await;
     let mut record = Record::default();
     let late = cluster.router(number);

@@ -72,7 +72,7 @@ impl Cluster {
             cluster.add_router(&coordinator).await;
         }
         for router in &cluster.routers {
-            cluster.router_is_ready(router).await;
+            cluster.daemon_is_ready(router).await;
         }
         cluster
     }
@@ -129,10 +129,10 @@ impl Cluster {
         self.routers.len() - 1
     }
 
-    /// Waits until this router has a map.
-    pub async fn router_is_ready(&self, router: &Node) {
-        let client = self.client(&router.url);
-        eventually("the router is ready", READY_SECS_MAX, || async {
+    /// Waits until this daemon says that it is ready: a router has a map, a coordinator decides.
+    pub async fn daemon_is_ready(&self, daemon: &Node) {
+        let client = self.client(&daemon.url);
+        eventually("the daemon is ready", READY_SECS_MAX, || async {
             let answer = client.get("/readyz").await.map_err(|gone| gone.to_string())?;
             if answer.status.is_success() { Ok(()) } else { Err(answer.to_string()) }
         })

@@ -7,6 +7,7 @@ pub mod ask;
 pub mod binary;
 pub mod cluster;
 mod contended;
+pub mod etcd;
 pub mod load;
 pub mod node;
 pub mod operate;
@@ -20,6 +21,7 @@ pub mod story;
 
 pub use ask::{Answer, Client, Gone};
 pub use cluster::{Cluster, Shape};
+pub use etcd::Etcd;
 pub use load::{Load, Tally, Workload};
 pub use node::{Node, Role};
 pub use operate::{Ended, Operator};

@@ -83,7 +83,8 @@ impl Node {
         file_bytes_max: Option<u64>,
     ) -> Result<Self, String> {
         let mut arguments: Vec<String> = arguments.iter().map(|&text| text.to_owned()).collect();
-        if role != Role::Router {
+        let is_elsewhere = arguments.iter().any(|argument| argument == "--store");
+        if role != Role::Router && !is_elsewhere {
             let data = data_dir(folder, name);
             arguments.extend(["--data-dir".to_owned(), data.display().to_string()]);
         }

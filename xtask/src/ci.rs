@@ -11,6 +11,9 @@ use clap::ValueEnum;
 use crate::clock::now;
 use crate::{metadata, sim, tidy};
 
+/// All that a binary can have: the tests of processes run one that can keep its state in etcd.
+const FEATURES: [&str; 2] = ["--features", "sheaf/etcd"];
+
 /// What must pass, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Step {
@@ -64,17 +67,21 @@ impl Step {
         match self {
             Self::Format => command.args(["fmt", "--all", "--check"]),
             Self::Lint => {
-                command.args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])
+                command.args(["clippy", "--workspace", "--all-targets"]).args(FEATURES);
+                command.args(["--", "-D", "warnings"])
             }
             Self::Tidy => return Ok(None),
             // The selection of packages that the tests have, or features differ and half is built twice.
-            Self::Build => command.args(["build", "--workspace", "--bins", "--tests"]),
+            Self::Build => {
+                command.args(["build", "--workspace", "--bins", "--tests"]).args(FEATURES)
+            }
             Self::Test => {
                 command.env("SHEAF_BIN", sheaf_binary(root)?);
                 match has_nextest(root) {
                     true => command.args(["nextest", "run", "--workspace"]),
                     false => command.args(["test", "--workspace", "--lib", "--bins", "--tests"]),
-                }
+                };
+                command.args(FEATURES)
             }
             // Before all else that is simulated: what can't be replayed proves nothing.
             Self::Meta => command.args(["xtask", "sim", "meta"]),

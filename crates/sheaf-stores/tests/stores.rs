@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use sheaf_stores::{
-    Disk, Etag, Failure, FileStore, Folder, Loaded, MemoryStore, NotKept, RecordStore, Store,
-    StoreError, StoreOutcome, conformance,
+    Disk, Etag, Failure, FileStore, Folder, Loaded, MemoryStore, NotKept, RecordStore, Reply,
+    Store, StoreError, StoreOutcome, conformance,
 };
 
 fn file_store(folder: &tempfile::TempDir) -> Result<FileStore<Folder>, StoreError> {
@@ -34,6 +34,44 @@ async fn every_store_conforms() {
         file_store(folders.last().unwrap()).unwrap()
     })
     .await;
+}
+
+#[tokio::test]
+async fn of_two_handles_on_a_store_one_wins() {
+    let store = MemoryStore::new();
+    conformance::two_handles_never_both_win(&store, &store).await;
+}
+
+/// Whose answers to writes in doubt are lost: after the write was stored, and instead of it.
+struct LosesAnswers(MemoryStore, Failure);
+
+impl Store for LosesAnswers {
+    fn load(&self) -> Reply<'_, Result<Option<Loaded>, StoreError>> {
+        self.0.load()
+    }
+
+    fn compare_and_set(&self, expected: Option<Etag>, bytes: Bytes) -> Reply<'_, StoreOutcome> {
+        self.0.compare_and_set(expected, bytes)
+    }
+}
+
+impl conformance::Doubtful for LosesAnswers {
+    fn write_in_doubt(&self, expected: Option<Etag>, bytes: Bytes) -> Reply<'_, StoreOutcome> {
+        self.0.fail_next(self.1);
+        self.0.compare_and_set(expected, bytes)
+    }
+
+    fn deliver(&self) -> Reply<'_, ()> {
+        Box::pin(async {})
+    }
+}
+
+#[tokio::test]
+async fn a_load_of_a_store_in_memory_is_final() {
+    for failure in [Failure::UnknownStored, Failure::UnknownNotStored] {
+        let store = LosesAnswers(MemoryStore::new(), failure);
+        conformance::a_load_decides_what_was_in_doubt(&store).await;
+    }
 }
 
 #[tokio::test]

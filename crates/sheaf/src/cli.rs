@@ -38,7 +38,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run a coordinator: it owns the map and every decision
-    Coordinator(serve::CoordinatorFlags),
+    Coordinator(Box<serve::CoordinatorFlags>),
     /// Run a shard: one node of data. One that has never joined is a standby
     Shard(serve::ShardFlags),
     /// Run a router: clients talk to it

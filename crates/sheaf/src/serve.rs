@@ -6,6 +6,7 @@ mod coordinator;
 mod listen;
 mod router;
 mod shard;
+mod store;
 
 use std::path::{Path, PathBuf};
 
@@ -75,6 +76,18 @@ pub struct CoordinatorFlags {
     #[arg(long, value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     data_dir: Option<PathBuf>,
+    /// Keep its state in etcd instead: etcd://HOST:PORT,HOST:PORT,HOST:PORT[/PREFIX]
+    #[arg(long, value_name = "URL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    store: Option<String>,
+    /// Who it is to etcd
+    #[arg(long, value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    etcd_user: Option<String>,
+    /// How it proves that; better given in the environment or in the file
+    #[arg(long, value_name = "PASSWORD")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    etcd_password: Option<String>,
     /// A shard that a new cluster begins with; repeat it for several
     #[arg(long, value_name = "URL")]
     #[serde(skip_serializing_if = "Vec::is_empty")]

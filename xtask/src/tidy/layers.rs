@@ -8,10 +8,11 @@ use std::path::Path;
 use super::Finding;
 use crate::metadata::{Kind, Package};
 
-const CRATES: [&str; 12] = [
+const CRATES: [&str; 13] = [
     "sheaf",
     "sheaf-coordinator",
     "sheaf-engines",
+    "sheaf-etcd",
     "sheaf-gate",
     "sheaf-http",
     "sheaf-map",
@@ -34,7 +35,7 @@ const CORES: [&str; 6] = [
 ];
 
 /// A package of the workspace and the packages of the workspace that it may depend on, for tests too.
-const LAYERS: [(&str, &[&str]); 18] = [
+const LAYERS: [(&str, &[&str]); 19] = [
     ("sheaf-types", &[]),
     ("sheaf-map", &["sheaf-types"]),
     ("sheaf-protocol", &["sheaf-types", "sheaf-map"]),
@@ -46,6 +47,7 @@ const LAYERS: [(&str, &[&str]); 18] = [
     ("sheaf-transport", &[]),
     ("sheaf-engines", &["sheaf-types", "sheaf-protocol", "sheaf-transport"]),
     ("sheaf-stores", &["sheaf-types", "sheaf-protocol"]),
+    ("sheaf-etcd", &["sheaf-stores"]),
     // The shell.
     (
         "sheaf-runtime",
@@ -113,6 +115,7 @@ const LAYERS: [(&str, &[&str]); 18] = [
             "sheaf-protocol",
             "sheaf-engines",
             "sheaf-stores",
+            "sheaf-etcd",
             "sheaf-transport",
             "sheaf-http",
             "sheaf-checkers",

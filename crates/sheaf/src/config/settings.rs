@@ -59,6 +59,10 @@ impl Default for Common {
 pub struct CoordinatorSettings {
     pub listen: String,
     pub data_dir: Option<PathBuf>,
+    /// `etcd://…`: where its state is kept instead of a data directory.
+    pub store: Option<String>,
+    pub etcd_user: Option<String>,
+    pub etcd_password: Option<String>,
     /// The shards that a new cluster begins with.
     #[serde(rename = "shard", deserialize_with = "one_or_many")]
     pub shards: Vec<String>,
@@ -76,6 +80,9 @@ impl Default for CoordinatorSettings {
         Self {
             listen: "127.0.0.1:7600".to_owned(),
             data_dir: None,
+            store: None,
+            etcd_user: None,
+            etcd_password: None,
             shards: Vec::new(),
             replicas: Vec::new(),
             fence_budget_ms: FENCE_BUDGET_MS_DEFAULT,

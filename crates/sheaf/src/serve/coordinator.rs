@@ -1,30 +1,27 @@
 //! `sheaf coordinator`: checks its settings, puts its parts together, serves until it is told to stop or is deposed.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use sheaf_coordinator::{Ask, Config};
 use sheaf_http::coordinator::{CoordinatorApiParts, HttpGates, coordinator};
 use sheaf_runtime::coordinator::{CoordinatorHost, CoordinatorParts};
 use sheaf_runtime::{Clock, entropy};
-use sheaf_stores::{FileStore, Folder};
 use sheaf_transport::HyperTransport;
 use sheaf_types::{ClusterId, ShardId};
 use tracing::{info, warn};
 
+use super::store::{self, Place};
 use super::{CoordinatorFlags, listen};
 use crate::client::Failure;
 use crate::config::check::{self, Checked, Complaints};
 use crate::config::{CoordinatorSettings, SettingsError};
 
-/// The file of the record in the data directory.
-const RECORD_NAME: &str = "coordinator";
 /// Milliseconds for a change of replicas that the settings ask for.
 const REPLICAS_MS_MAX: u64 = 10_000;
 
 struct Settings {
     checked: Checked,
-    data_dir: PathBuf,
+    place: Place,
     seeds: Vec<String>,
     replicas: Vec<(ShardId, String)>,
     config: Config,
@@ -34,15 +31,15 @@ fn settings(flags: &CoordinatorFlags) -> Result<Settings, Failure> {
     let loaded = super::settings::<CoordinatorSettings>(flags.common.config.as_deref(), flags)?;
     let mut complaints = Complaints::default();
     let checked = check::common(&loaded.common, &loaded.role.listen, &mut complaints);
-    let data_dir = check::data_dir(loaded.role.data_dir.as_ref(), &mut complaints);
+    let place = store::place(&loaded.common, &loaded.role, &mut complaints);
     let seeds = check::node_urls("shard", &loaded.role.shards, &mut complaints);
     let replicas = check::replicas(&loaded.role, &mut complaints);
     check::autoscale(&loaded.role, &mut complaints);
     check::fence_budget(loaded.role.fence_budget_ms, &mut complaints);
-    let (checked, data_dir) = complaints.or(checked.zip(data_dir)).map_err(super::usage)?;
+    let (checked, place) = complaints.or(checked.zip(place)).map_err(super::usage)?;
     let config =
         Config { fence_budget_ms: loaded.role.fence_budget_ms, autoscale: loaded.role.autoscale };
-    Ok(Settings { checked, data_dir, seeds, replicas, config })
+    Ok(Settings { checked, place, seeds, replicas, config })
 }
 
 /// Runs it until SIGTERM or SIGINT, or until another coordinator takes over.
@@ -50,16 +47,15 @@ fn settings(flags: &CoordinatorFlags) -> Result<Settings, Failure> {
 /// # Errors
 /// The settings can't be used, it can't start, or it was deposed.
 pub async fn run(flags: &CoordinatorFlags) -> Result<(), Failure> {
-    let Settings { checked, data_dir, seeds, replicas, config } = settings(flags)?;
+    let Settings { checked, place, seeds, replicas, config } = settings(flags)?;
     crate::logging::start(checked.log, &checked.log_level);
     let authorization = super::authorization(checked.peer_key.as_deref())?;
     let listener = listen::bind(checked.listen).await?;
     let transport = Arc::new(HyperTransport::new(sheaf_transport::HttpOptions::default()));
-    let store = FileStore::open(Folder::open(&data_dir).map_err(super::failed)?, RECORD_NAME);
     let gates = HttpGates::new(transport.clone(), authorization.clone());
     let host = CoordinatorHost::open(CoordinatorParts {
         clock: Clock::system(),
-        store: Arc::new(store.map_err(super::failed)?),
+        store: store::open(place).map_err(super::failed)?,
         gates: Arc::new(gates),
         config,
         new_cluster_id: ClusterId::from(entropy::name()),

@@ -1,0 +1,96 @@
+//! One coordinator on a real etcd of three members: it has no disk of its own, and etcd may fail and come back.
+
+use sheaf_tests::{
+    Cluster, Etcd, Node, Role, Shape, eventually, load::Workload, pause_ms, under_load,
+};
+
+/// Where the cluster's keys are.
+const PREFIX: &str = "/one/cluster";
+/// Seconds until a coordinator that is not the newest has noticed.
+const END_SECS_MAX: u64 = 30;
+/// Points per second that a donor may copy: slow enough that the failures hit a running transition.
+const COPY_POINTS_PER_S: u64 = 20;
+/// Milliseconds without a majority in etcd.
+const WITHOUT_ETCD_MS: u64 = 8_000;
+
+async fn start(etcd: &Etcd, standbys: usize) -> Cluster {
+    let store = vec!["--store".to_owned(), etcd.url(PREFIX)];
+    Cluster::start(Shape { coordinator: store, ..Shape::of(2, standbys) }).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_coordinator_that_starts_with_nothing_but_etcd_knows_everything() {
+    let etcd = Etcd::start(3).await;
+    let mut cluster = start(&etcd, 1).await;
+    let workload = Workload { keys: 400, ..Workload::seeded(31) };
+    let load = under_load(&mut cluster, workload, async |cluster, load| {
+        load.until_acknowledged(200).await;
+        let before = cluster.operator().map().await;
+        cluster.coordinator.kill().await;
+        assert!(!cluster.coordinator.data_dir().exists(), "it has no data directory");
+        load.until_acknowledged(50).await;
+        cluster.coordinator.restart().await;
+        // Its new term has to be stored first.
+        cluster.daemon_is_ready(&cluster.coordinator).await;
+        let operator = cluster.operator();
+        assert_eq!(operator.map().await, before, "the map is in etcd");
+        let newcomer = cluster.nodes[2].url.clone();
+        let transition = operator.grow_slowly(&newcomer, COPY_POINTS_PER_S).await;
+        // In the middle of it, once more.
+        cluster.coordinator.kill().await;
+        cluster.coordinator.restart().await;
+        cluster.operator().ended(transition, 60).await;
+        load.until_acknowledged(50).await;
+    })
+    .await;
+    load.expect_no_failure();
+    cluster.expect_all_alive();
+    let shards = cluster.operator().map().await["shards"].as_array().map(Vec::len);
+    assert_eq!(shards, Some(3), "it has grown");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_etcd_everything_is_served_and_a_change_waits_until_it_is_back() {
+    let mut etcd = Etcd::start(3).await;
+    let mut cluster = start(&etcd, 1).await;
+    let workload = Workload { keys: 400, ..Workload::seeded(32) };
+    let load = under_load(&mut cluster, workload, async |cluster, load| {
+        load.until_acknowledged(100).await;
+        let newcomer = cluster.nodes[2].url.clone();
+        let transition = cluster.operator().grow_slowly(&newcomer, COPY_POINTS_PER_S).await;
+        etcd.kill(0).await;
+        etcd.kill(1).await;
+        pause_ms(WITHOUT_ETCD_MS).await;
+        load.until_acknowledged(50).await;
+        let report = format!("/cluster/transitions/{transition}/report");
+        let report = cluster.operator().client.get(&report).await.expect("the coordinator runs");
+        assert!(!report.body["outcome"].is_string(), "nothing is decided without etcd: {report}");
+        etcd.restart(0);
+        etcd.restart(1);
+        cluster.operator().ended(transition, 90).await;
+        load.until_acknowledged(50).await;
+    })
+    .await;
+    load.expect_no_failure();
+    cluster.expect_all_alive();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_coordinator_takes_over_and_the_first_one_ends() {
+    let etcd = Etcd::start(3).await;
+    let mut cluster = start(&etcd, 0).await;
+    let before = cluster.operator().map().await;
+    let store = etcd.url(PREFIX);
+    let arguments = ["--store", store.as_str()];
+    let second = Node::start(Role::Coordinator, "second", cluster.folder(), &arguments).await;
+    cluster.daemon_is_ready(&second).await;
+    eventually("the first one ends", END_SECS_MAX, || {
+        let ended = cluster.coordinator.ended();
+        async move { ended.ok_or("it runs") }
+    })
+    .await;
+    let log = cluster.coordinator.log();
+    assert!(log.contains("another coordinator has taken over"), "{log}");
+    let map = cluster.client(&second.url).get("/cluster/map").await.expect("it answers");
+    assert_eq!(map.expect_ok("/cluster/map"), before, "the second one goes on from there");
+}
