@@ -1,7 +1,7 @@
 //! Capture: which outgoing ids have changed since the recipient was told.
 //!
-//! An id is dirty from the moment when the engine applied a write to it, or may have, and before the write is acknowledged. It never
-//! becomes clean but by being read for the stream or by being ahead of a pass.
+//! An id is dirty from the moment when the engine is done with a write to it, whatever came of that, and before the write is acknowledged.
+//! It never becomes clean but by being read for the stream or by being ahead of a pass.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -88,13 +88,9 @@ impl Capture {
                     "it is unknown whether an outgoing write was applied"
                 );
                 mark!(outcome == Outcome::Failed, "an outgoing write fails");
-                match outcome {
-                    Outcome::Done | Outcome::Unknown => {
-                        list.mark(key);
-                        self.captured += 1;
-                    }
-                    Outcome::Failed => {}
-                }
+                // A write that surely did nothing, too: a comparison that left its id out has looked at nothing.
+                list.mark(key);
+                self.captured += 1;
             }
         }
         outgoing
