@@ -62,6 +62,7 @@ pub fn plan(seed: u64) -> Plan {
     }
     steps.extend(crashes_at_phases(seed, &knobs, habits.crash_at_phase));
     steps.extend(cuts_at_phases(seed, &knobs, habits.cut_at_phase));
+    steps.extend(full_disks_at_copies(seed, habits.fill_at_copy));
     Plan { seed, knobs, steps }
 }
 
@@ -300,6 +301,24 @@ fn cuts_at_phases(seed: u64, knobs: &Knobs, share: f64) -> Vec<Step> {
                 let deed = crash(donor, &mut dice, knobs);
                 at_phase(Span(at.0 + dice.below(lasts.0)), deed);
             }
+        }
+    }
+    steps
+}
+
+/// Both sides of a copy run out of room for a while: writes fail that a comparison has left out.
+fn full_disks_at_copies(seed: u64, share: f64) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let mut dice = Dice::new(seed, Purpose::Faults, 300);
+    for nth in 1..=ENTRIES {
+        if !dice.chance(share) {
+            continue;
+        }
+        let number = dice.below(4) as u32;
+        for who in [Who::Recipient(number), Who::Donor(dice.below(4) as u32)] {
+            let lasts = Span(100_000 + dice.around(1_000_000));
+            let (at, deed) = (Span(dice.around(50_000)), Deed::FillDisk { who, lasts });
+            steps.push(Step { at, phase: Some(PhaseName::Copy), nth, deed });
         }
     }
     steps

@@ -68,6 +68,8 @@ pub struct Habits {
     pub crash_at_phase: f64,
     /// A way between donor and recipient that is cut soon after it, and a crash while it is.
     pub cut_at_phase: f64,
+    /// Engines of a donor and a recipient that have no room soon after a copy began.
+    pub fill_at_copy: f64,
     /// A power cut.
     pub crash_all_every_us: Option<u64>,
     /// An engine without room.
@@ -147,6 +149,9 @@ impl Habits {
         }
         if dice.chance(0.25) {
             self.cut_at_phase = dice.share(0.1, 0.6);
+        }
+        if dice.chance(0.15) {
+            self.fill_at_copy = dice.share(0.3, 0.9);
         }
         self.jump_every_us = every(dice, 0.2);
         self.crash_all_every_us = every(dice, 0.1);
