@@ -1,7 +1,7 @@
 //! One coordinator on a real etcd of three members: it has no disk of its own, and etcd may fail and come back.
 
 use sheaf_tests::{
-    Cluster, Etcd, Node, Role, Shape, eventually, load::Workload, pause_ms, under_load,
+    Client, Cluster, Etcd, Node, Role, Shape, eventually, load::Workload, pause_ms, under_load,
 };
 
 /// Where the cluster's keys are.
@@ -73,6 +73,28 @@ async fn without_etcd_everything_is_served_and_a_change_waits_until_it_is_back()
     .await;
     load.expect_no_failure();
     cluster.expect_all_alive();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_coordinator_that_starts_while_etcd_is_away_waits_for_it() {
+    let mut etcd = Etcd::start(1).await;
+    etcd.kill(0).await;
+    let folder = tempfile::tempdir().expect("the system has room for temporary folders");
+    let store = etcd.url(PREFIX);
+    let arguments = ["--store", store.as_str()];
+    let early = Node::start(Role::Coordinator, "early", folder.path(), &arguments);
+    let comes_back = async {
+        pause_ms(WITHOUT_ETCD_MS).await;
+        etcd.restart(0);
+    };
+    let (early, ()) = tokio::join!(early, comes_back);
+    eventually("it has a map", END_SECS_MAX, || async {
+        let map = Client::new(&early.url).get("/cluster/map").await;
+        let map = map.map_err(|gone| gone.to_string())?;
+        if map.status.is_success() { Ok(()) } else { Err(map.to_string()) }
+    })
+    .await;
+    assert!(early.log().contains("etcd can't be reached"), "{}", early.log());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

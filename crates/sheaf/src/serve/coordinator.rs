@@ -55,7 +55,7 @@ pub async fn run(flags: &CoordinatorFlags) -> Result<(), Failure> {
     let gates = HttpGates::new(transport.clone(), authorization.clone());
     let host = CoordinatorHost::open(CoordinatorParts {
         clock: Clock::system(),
-        store: store::open(place).map_err(super::failed)?,
+        store: store::open(place).await.map_err(super::failed)?,
         gates: Arc::new(gates),
         config,
         new_cluster_id: ClusterId::from(entropy::name()),

@@ -40,17 +40,21 @@ pub fn place(
     etcd::place(store, common, settings, complaints)
 }
 
-/// Opens the store there. What an etcd says is heard with the first load.
+/// Opens the store there; waits for an etcd that can't be reached, for as long as that takes: it may start later than its clients.
 ///
 /// # Errors
 /// The folder can't be used.
-pub fn open(place: Place) -> Result<Arc<dyn Store>, StoreError> {
+pub async fn open(place: Place) -> Result<Arc<dyn Store>, StoreError> {
     match place {
         Place::Folder(folder) => {
             Ok(Arc::new(FileStore::open(Folder::open(&folder)?, RECORD_NAME)?))
         }
         #[cfg(feature = "etcd")]
-        Place::Etcd(etcd) => Ok(Arc::new(etcd.open())),
+        Place::Etcd(etcd) => {
+            let store = etcd.open();
+            etcd::reach(&store).await;
+            Ok(Arc::new(store))
+        }
     }
 }
 
@@ -62,11 +66,15 @@ mod etcd {
 
     use sheaf_etcd::{EtcdAddress, EtcdOptions, EtcdStore};
     use sheaf_runtime::entropy;
+    use sheaf_stores::{Store as _, StoreError};
+    use tracing::warn;
 
     use super::{Common, Complaints, CoordinatorSettings, Place};
 
     /// Seconds for one call. Source: etcd's own limit for a request is 5 s, and an election well below.
     const CALL_SECS_MAX: u64 = 5;
+    /// Between two tries to reach an etcd that is away.
+    const REACH_PAUSE: Duration = Duration::from_secs(1);
 
     /// An etcd, and who we are there.
     pub struct Etcd {
@@ -82,6 +90,14 @@ mod etcd {
                 writer: entropy::name(),
                 deadline: Duration::from_secs(CALL_SECS_MAX),
             })
+        }
+    }
+
+    /// Returns once the store answers, whatever it says.
+    pub async fn reach(store: &EtcdStore) {
+        while let Err(StoreError::Unavailable(reason)) = store.load().await {
+            warn!(%reason, "etcd can't be reached, so this coordinator doesn't start yet; it tries on");
+            tokio::time::sleep(REACH_PAUSE).await;
         }
     }
 
