@@ -2,6 +2,7 @@
 //!
 //! `PREFIX/head` is compared and replaced; `PREFIX/record/FOLDER/N` are the pages of one write; `PREFIX/unfinished/FOLDER` stands
 //! while the pages of a write that is too large for one transaction are written. No two writes have the same folder.
+//! `PREFIX/leader/NAME` are the keys of the processes that stand for election, the oldest one the leader's.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -79,6 +80,11 @@ impl Head {
         hex(fields.as_bytes())
     }
 
+    /// The etag of its record.
+    pub fn etag(&self) -> Option<Etag> {
+        self.record.as_ref().map(Record::etag)
+    }
+
     /// The head as it is stored.
     pub fn text(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("text and numbers can be written down")
@@ -132,6 +138,16 @@ impl Keys {
 
     pub fn unfinished(&self, folder: &str) -> String {
         format!("{}/unfinished/{folder}", self.0)
+    }
+
+    /// The key of a process that stands for election.
+    pub fn standing(&self, name: &str) -> String {
+        format!("{}/leader/{name}", self.0)
+    }
+
+    /// What all keys of those begin with.
+    pub fn all_standing(&self) -> String {
+        self.standing("")
     }
 
     /// What all keys of unfinished writes begin with.

@@ -4,11 +4,13 @@
 //! etcd than its simulated twin has: transactions that compare values, and reads.
 
 mod address;
+mod election;
 mod head;
 mod members;
 mod state;
 mod store;
 
 pub use address::{AddressError, EtcdAddress};
+pub use election::EtcdElection;
 pub use head::{PAGE_BYTES_MAX, RECORD_BYTES_MAX};
 pub use store::{EtcdOptions, EtcdStore};

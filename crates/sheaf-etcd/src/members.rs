@@ -1,22 +1,25 @@
 //! The members of an etcd, asked one after the other until one answers.
 //!
-//! Decides what an error says about a transaction: surely not applied, or perhaps. Everything that is asked here may be asked
+//! Decides what an error says about a request: surely not applied, or perhaps. Everything that is asked here may be asked
 //! twice: its author made sure of that.
 
+use std::future::Future;
 use std::time::Duration;
 
-use etcd_client::{Client, ConnectOptions, Error, KvClient, Txn, TxnResponse};
+use etcd_client::{Client, ConnectOptions, Error, PutOptions, Txn, TxnResponse};
 
 /// Milliseconds between two rounds over all members.
 const ROUND_MS: u64 = 50;
 
-/// gRPC codes with which etcd refuses a request before anything of it is applied: invalid argument, permission denied, failed
-/// precondition. "Resource exhausted" is not among them: the transaction that fills etcd's quota is applied, and answered so.
-const REFUSALS: [i32; 3] = [3, 7, 9];
+/// gRPC codes with which etcd refuses a request before anything of it is applied: invalid argument, not found, permission denied,
+/// failed precondition. "Resource exhausted" is not among them: the transaction that fills etcd's quota is applied, and answered so.
+const REFUSALS: [i32; 4] = [3, NOT_FOUND, 7, 9];
+/// Of these, what is said of a lease that has ended.
+const NOT_FOUND: i32 = 5;
 
 /// Connections to each member, and which one answered last.
 pub struct Members {
-    members: Vec<(String, Option<KvClient>)>,
+    members: Vec<(String, Option<Client>)>,
     access: Option<(String, String)>,
     at: usize,
     /// For one try at one member.
@@ -28,13 +31,13 @@ pub struct Members {
 }
 
 /// An answer of etcd.
-pub struct Answered {
-    pub response: TxnResponse,
-    /// An earlier try of the same transaction may have been applied, or may be yet.
+pub struct Answered<T> {
+    pub response: T,
+    /// An earlier try of the same request may have been applied, or may be yet.
     pub after_doubt: bool,
 }
 
-/// etcd refuses this transaction.
+/// etcd refuses this request.
 #[derive(Debug)]
 pub struct Rejected {
     pub reason: String,
@@ -56,11 +59,60 @@ impl Members {
     }
 
     /// Asks until a member answers: without an end, the caller sets the deadline.
-    pub async fn txn(&mut self, txn: Txn) -> Result<Answered, Rejected> {
+    pub async fn txn(&mut self, txn: Txn) -> Result<Answered<TxnResponse>, Rejected> {
+        self.ask(|client| {
+            let txn = txn.clone();
+            async move { client.kv_client().txn(txn).await }
+        })
+        .await
+    }
+
+    /// A lease of so many seconds, by its id. Without an end, as [`Members::txn`]; one that nobody knows of ends by itself.
+    pub async fn grant(&mut self, seconds: i64) -> Result<i64, Rejected> {
+        let granted = self.ask(|client| async move {
+            client.lease_client().grant(seconds, None).await.map(|granted| granted.id())
+        });
+        granted.await.map(|answered| answered.response)
+    }
+
+    /// Puts a key that goes when the lease ends. Without an end, as [`Members::txn`].
+    pub async fn put(&mut self, key: &str, value: &str, lease: i64) -> Result<(), Rejected> {
+        let put = self.ask(|client| {
+            let (key, value) = (key.to_owned(), value.to_owned());
+            let options = PutOptions::new().with_lease(lease);
+            async move { client.kv_client().put(key, value, Some(options)).await }
+        });
+        put.await.map(|_| ())
+    }
+
+    /// Renews a lease; `false`: it has ended. Without an end, as [`Members::txn`].
+    pub async fn keep_alive(&mut self, lease: i64) -> Result<bool, Rejected> {
+        let kept = self.ask(|client| async move {
+            match client.lease_client().keep_alive(lease).await {
+                Ok(_) => Ok(true),
+                Err(Error::LeaseKeepAliveError(_)) => Ok(false),
+                Err(Error::GRpcStatus(status)) if status.code() as i32 == NOT_FOUND => Ok(false),
+                Err(error) => Err(error),
+            }
+        });
+        kept.await.map(|answered| answered.response)
+    }
+
+    /// Ends a lease. Without an end, as [`Members::txn`].
+    pub async fn revoke(&mut self, lease: i64) -> Result<(), Rejected> {
+        let revoked =
+            self.ask(|client| async move { client.lease_client().revoke(lease).await.map(|_| ()) });
+        revoked.await.map(|_| ())
+    }
+
+    async fn ask<T, F>(&mut self, call: impl Fn(Client) -> F) -> Result<Answered<T>, Rejected>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
         let mut after_doubt = false;
         loop {
             for _ in 0..self.members.len() {
-                match self.try_one(txn.clone()).await {
+                match self.try_one(&call).await {
                     Ok(response) => return Ok(Answered { response, after_doubt }),
                     Err(Failed { reason, refused: true, .. }) => {
                         return Err(Rejected { reason, after_doubt });
@@ -73,12 +125,15 @@ impl Members {
     }
 
     /// One try at the member that answered last; after a failure it is the next one's turn.
-    async fn try_one(&mut self, txn: Txn) -> Result<TxnResponse, Failed> {
+    async fn try_one<T, F>(&mut self, call: impl Fn(Client) -> F) -> Result<T, Failed>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
         if self.under_way {
             self.turn();
         }
         self.under_way = true;
-        let tried = tokio::time::timeout(self.try_max, self.ask(txn)).await;
+        let tried = tokio::time::timeout(self.try_max, self.connected(call)).await;
         let tried = tried.unwrap_or_else(|_| {
             let reason = format!("no answer within {} ms", self.try_max.as_millis());
             Err(Failed { reason, refused: false, sent: true })
@@ -91,20 +146,23 @@ impl Members {
         tried
     }
 
-    async fn ask(&mut self, txn: Txn) -> Result<TxnResponse, Failed> {
+    async fn connected<T, F>(&mut self, call: impl Fn(Client) -> F) -> Result<T, Failed>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
         let (member, client) = &mut self.members[self.at];
-        let mut kv = match client {
-            Some(kv) => kv.clone(),
+        let client = match client {
+            Some(client) => client.clone(),
             None => {
                 let options = self.access.as_ref().map(|(user, password)| {
                     ConnectOptions::new().with_user(user.as_str(), password.as_str())
                 });
                 let connected = Client::connect([member.as_str()], options).await;
                 let connected = connected.map_err(|error| Failed::of(&error, false))?;
-                client.insert(connected.kv_client()).clone()
+                client.insert(connected).clone()
             }
         };
-        kv.txn(txn).await.map_err(|error| Failed::of(&error, true))
+        call(client).await.map_err(|error| Failed::of(&error, true))
     }
 
     /// Forgets the connection to this member and goes on with the next one.

@@ -11,16 +11,19 @@ use bytes::Bytes;
 use etcd_client::{Compare, CompareOp, GetOptions, Txn, TxnOp, TxnOpResponse, TxnResponse};
 use sheaf_stores::{Etag, Loaded, StoreError, StoreOutcome};
 
+use crate::election::{Badge, Office};
 use crate::head::{
     Head, Keys, PAGE_BYTES_MAX, PAGES_A_READ_MAX, PAGES_A_WRITE_MAX, RECORD_BYTES_MAX, Record,
     epoch_of, folder, pages,
 };
-use crate::members::{Members, Rejected};
+use crate::members::{Answered, Members, Rejected};
 
 /// Times that a call begins anew because others replace the head meanwhile.
 const LOOKS_MAX: u32 = 8;
 /// Writes between two looks for what died writers left.
 const WRITES_A_CLEANING: u32 = 64;
+/// Why a process that doesn't lead writes nothing.
+const NOT_LEADING: &str = "this coordinator doesn't lead, or no longer";
 /// Unfinished writes that are cleaned up in one call.
 const FOLDERS_A_CLEANING: usize = 16;
 
@@ -72,10 +75,21 @@ enum Step {
     Anew,
 }
 
+/// How the transaction ended that replaces a head.
+enum Swap {
+    Done,
+    /// Another head is stored; it is in this answer.
+    Other(TxnResponse),
+    /// The badge's key is gone for ever; the head, whichever, is in this answer.
+    Over(TxnResponse),
+}
+
 pub struct State {
     keys: Keys,
     writer: String,
     members: Members,
+    /// Where the badge is without which nothing may be written; `None`: no election is held.
+    office: Option<Office>,
     /// The head when it was seen last; `None`: never yet.
     seen: Option<Seen>,
     /// The texts that writes without an answer compare with.
@@ -88,10 +102,20 @@ pub struct State {
 }
 
 impl State {
-    pub fn new(keys: Keys, writer: String, members: Members) -> Self {
+    pub fn new(keys: Keys, writer: String, members: Members, office: Option<Office>) -> Self {
         let (doubts, abandoned) = (BTreeSet::new(), BTreeSet::new());
         let (seen, writes, writes_until_cleaning) = (None, 0, 0);
-        Self { keys, writer, members, seen, doubts, writes, abandoned, writes_until_cleaning }
+        Self {
+            keys,
+            writer,
+            members,
+            office,
+            seen,
+            doubts,
+            writes,
+            abandoned,
+            writes_until_cleaning,
+        }
     }
 
     /// What went wrong last.
@@ -132,6 +156,11 @@ impl State {
         bytes: &Bytes,
         sent: &AtomicBool,
     ) -> StoreOutcome {
+        let badge = match self.office.as_ref().map(Office::badge) {
+            None => None,
+            Some(Some(badge)) => Some(badge),
+            Some(None) => return StoreOutcome::NotStored { reason: NOT_LEADING.to_owned() },
+        };
         for _ in 0..LOOKS_MAX {
             let base = match &self.seen {
                 Some(seen) if etag(seen) == expected => seen.clone(),
@@ -143,7 +172,7 @@ impl State {
                     }
                 },
             };
-            match self.write_on(&base, bytes, sent).await {
+            match self.write_on(&base, badge.as_ref(), bytes, sent).await {
                 Step::Ended(outcome) => return outcome,
                 Step::Anew => sent.store(false, Ordering::SeqCst),
             }
@@ -153,7 +182,13 @@ impl State {
     }
 
     /// Stores a record in place of the one that `base` names.
-    async fn write_on(&mut self, base: &Seen, bytes: &Bytes, sent: &AtomicBool) -> Step {
+    async fn write_on(
+        &mut self,
+        base: &Seen,
+        badge: Option<&Badge>,
+        bytes: &Bytes,
+        sent: &AtomicBool,
+    ) -> Step {
         let by = self.name();
         let epoch = next_epoch(base);
         let folder = folder(epoch, &by);
@@ -180,7 +215,7 @@ impl State {
         changes.extend(
             record(base).into_iter().flat_map(|old| self.deleted(&old.folder, old.pages())),
         );
-        let step = self.replace(base, (&stored, found), changes, sent).await;
+        let step = self.replace((base, badge), (&stored, found), changes, sent).await;
         if matches!(step, Step::Ended(StoreOutcome::Done(_))) {
             self.writes_until_cleaning = until_cleaning;
         }
@@ -190,7 +225,7 @@ impl State {
     /// Sends the transaction that makes a head the current one, and judges its answer.
     async fn replace(
         &mut self,
-        base: &Seen,
+        (base, badge): (&Seen, Option<&Badge>),
         (stored, found): (&Record, Found),
         changes: Vec<TxnOp>,
         sent: &AtomicBool,
@@ -198,7 +233,9 @@ impl State {
         let was_in_doubt = !self.doubts.insert(text(base));
         sent.store(true, Ordering::SeqCst);
         self.abandoned.remove(&stored.folder);
-        let outcome = match self.members.txn(self.swap(base, changes)).await {
+        let txn = self.under(badge, self.swap(base, changes));
+        let outcome = match self.members.txn(txn).await.map(|answered| ended(base, badge, answered))
+        {
             Err(Rejected { reason, after_doubt: true }) => StoreOutcome::Unknown { reason },
             Err(Rejected { reason, after_doubt: false }) => {
                 if !was_in_doubt {
@@ -206,18 +243,21 @@ impl State {
                 }
                 StoreOutcome::NotStored { reason }
             }
-            Ok(answered) if swapped(base, &answered.response) => {
+            Ok((Swap::Done, _)) => {
                 self.doubts.remove(&text(base));
                 self.seen = Some(Some(found));
                 return Step::Ended(StoreOutcome::Done(stored.etag()));
             }
-            Ok(answered) => {
-                // Another head is stored, so nothing that compares with this one is applied any more.
-                self.doubts.remove(&text(base));
-                let now = match self.head_in(&answered.response) {
+            Ok((Swap::Other(response) | Swap::Over(response), after_doubt)) => {
+                // Another head is stored, or the badge is gone: nothing that compares with both is applied any more.
+                let now = match self.head_in(&response) {
                     Ok(now) => now,
                     Err(reason) => return Step::Ended(StoreOutcome::Unknown { reason }),
                 };
+                if text(&now) == text(base) {
+                    return Step::Ended(self.not_leading(badge, was_in_doubt, base));
+                }
+                self.doubts.remove(&text(base));
                 let is_ours = record(&now) == Some(stored);
                 let is_renewed = etag(&now) == etag(base);
                 self.seen = Some(now);
@@ -229,7 +269,7 @@ impl State {
                     self.writes_until_cleaning = 0;
                     return Step::Anew;
                 }
-                match answered.after_doubt {
+                match after_doubt {
                     true => StoreOutcome::Unknown {
                         reason: "somebody else has written meanwhile, perhaps on top of this write"
                             .to_owned(),
@@ -240,6 +280,24 @@ impl State {
         };
         self.writes_until_cleaning = 0;
         Step::Ended(outcome)
+    }
+
+    /// The badge's key is gone, and the head is still the one that was to be replaced.
+    fn not_leading(
+        &mut self,
+        badge: Option<&Badge>,
+        was_in_doubt: bool,
+        base: &Seen,
+    ) -> StoreOutcome {
+        // A write before this one may have compared with another badge.
+        if !was_in_doubt {
+            self.doubts.remove(&text(base));
+        }
+        if let (Some(office), Some(badge)) = (&self.office, badge) {
+            office.is_over(badge);
+        }
+        self.writes_until_cleaning = 0;
+        StoreOutcome::NotStored { reason: NOT_LEADING.to_owned() }
     }
 
     /// Replaces the head by one with the same record, so that no write in doubt can be applied any more. `None`: it was replaced
@@ -365,6 +423,14 @@ impl State {
         }
     }
 
+    /// A transaction that is carried out only while the badge's key stands, and shows the head if it doesn't.
+    fn under(&self, badge: Option<&Badge>, swap: Txn) -> Txn {
+        let Some(badge) = badge else { return swap };
+        let leads = Compare::value(badge.key.as_str(), CompareOp::Equal, badge.value.as_str());
+        let get = TxnOp::get(self.keys.head(), None);
+        Txn::new().when([leads]).and_then([TxnOp::txn(swap)]).or_else([get])
+    }
+
     fn deleted<'a>(&'a self, folder: &'a str, pages: usize) -> impl Iterator<Item = TxnOp> + 'a {
         (0..pages).map(move |number| TxnOp::delete(self.keys.page(folder, number), None))
     }
@@ -413,6 +479,18 @@ impl Found {
     fn of(head: Head) -> Self {
         Self { text: head.text(), head }
     }
+}
+
+/// What the answer to the transaction says that replaces a head, and whether an earlier try is in doubt.
+fn ended(base: &Seen, badge: Option<&Badge>, answered: Answered<TxnResponse>) -> (Swap, bool) {
+    let Answered { response, after_doubt } = answered;
+    let inner = match (badge, response.op_responses().into_iter().next()) {
+        (None, _) => response,
+        (Some(_), Some(TxnOpResponse::Txn(inner))) => inner,
+        (Some(_), _) => return (Swap::Over(response), after_doubt),
+    };
+    let swap = if swapped(base, &inner) { Swap::Done } else { Swap::Other(inner) };
+    (swap, after_doubt)
 }
 
 /// Whether `State::swap` has replaced the head.

@@ -9,6 +9,7 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use crate::address::EtcdAddress;
+use crate::election::{EtcdElection, Office};
 use crate::head::{Keys, RECORD_BYTES_MAX};
 use crate::members::Members;
 use crate::state::State;
@@ -35,10 +36,30 @@ pub struct EtcdStore {
 }
 
 impl EtcdStore {
+    /// A store in which whoever asks may write.
     pub fn new(options: EtcdOptions) -> Self {
+        Self::of(options, None)
+    }
+
+    /// A store in which only the leader may write, and the election that makes this process one.
+    ///
+    /// `said`: of this process, to whoever looks; not empty. `lease_secs`: for how long a leader that is gone leads on; etcd itself
+    /// takes no less than one and a half of its members' election timeout, 2 s unless set otherwise.
+    pub fn with_election(
+        options: EtcdOptions,
+        said: String,
+        lease_secs: u32,
+    ) -> (Self, EtcdElection) {
+        assert!(!said.is_empty(), "an empty value can't be compared");
+        let office = Office::default();
+        let election = EtcdElection::new(&options, office.clone(), said, lease_secs);
+        (Self::of(options, Some(office)), election)
+    }
+
+    fn of(options: EtcdOptions, office: Option<Office>) -> Self {
         let EtcdOptions { address, access, writer, deadline } = options;
         let members = Members::new(address.members, access, deadline / TRIES_A_DEADLINE);
-        let state = Mutex::new(State::new(Keys(address.prefix), writer, members));
+        let state = Mutex::new(State::new(Keys(address.prefix), writer, members, office));
         Self { state, deadline }
     }
 

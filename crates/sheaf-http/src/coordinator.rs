@@ -5,6 +5,7 @@
 mod asks;
 mod collections;
 mod events;
+mod forward;
 mod gates;
 mod intake;
 mod metrics;
@@ -47,10 +48,11 @@ pub fn coordinator(parts: CoordinatorApiParts) -> Router {
     let clock = host.clock();
     let api = Arc::new(Api { host, transport, keys, authorization });
     let measured = (measures::Role::Coordinator, clock);
+    let of_leader = axum::middleware::from_fn_with_state(Arc::clone(&api), forward::to_leader);
     measures::begin();
     Router::new()
-        .merge(reading())
-        .merge(changing())
+        .merge(reading_here())
+        .merge(reading().merge(changing()).route_layer(of_leader))
         .fallback(|| async {
             Problem::not_found(
                 "there is no such path on a coordinator; points are served by routers",
@@ -67,9 +69,15 @@ pub fn coordinator(parts: CoordinatorApiParts) -> Router {
         .with_state(api)
 }
 
-fn reading() -> Router<Arc<Api>> {
+/// What every coordinator answers from its own copy of the record.
+fn reading_here() -> Router<Arc<Api>> {
     Router::new()
         .route("/cluster/map", get(reads::map))
+        .route("/cluster/events", get(events::events))
+}
+
+fn reading() -> Router<Arc<Api>> {
+    Router::new()
         .route("/cluster/status", get(reads::status))
         .route("/cluster/health", get(reads::health))
         .route("/cluster/autoscale", get(reads::autoscale))
@@ -79,7 +87,6 @@ fn reading() -> Router<Arc<Api>> {
         .route("/cluster/transitions/{id}/report", get(reads::report))
         .route("/cluster/plan", post(reads::plan))
         .route("/cluster/verify", get(verify::verify))
-        .route("/cluster/events", get(events::events))
 }
 
 fn changing() -> Router<Arc<Api>> {
@@ -120,11 +127,14 @@ impl Api {
     }
 }
 
-/// Ready: this coordinator decides. Another one may.
+/// Ready: this coordinator decides, or follows one that does and can show its map.
 async fn readyz(State(api): State<Arc<Api>>) -> Response {
     let (reigns, version) = api.host.look(|core| (core.reigns(), core.map().version()));
-    if reigns {
-        let body = serde_json::json!({ "ready": true, "map_version": version });
+    let standing = api.host.standing().borrow().clone();
+    let follows =
+        !standing.leads && standing.leader.is_some() && api.host.maps().borrow().is_some();
+    if reigns || follows {
+        let body = serde_json::json!({ "ready": true, "leads": reigns, "map_version": version });
         return axum::Json(body).into_response();
     }
     not_reigning().into_response()

@@ -2,22 +2,26 @@
 //!
 //! Decides nothing: it carries out what the core asks for. Everybody reads the same core under one short lock.
 
+mod candidate;
 mod core;
 mod gates;
 mod open;
+mod standing;
 mod store;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use sheaf_coordinator::{Ask, AskRefusal, Asked, Coordinator, Event, NewShard, Reply};
+use sheaf_coordinator::{Ask, AskRefusal, Coordinator, NewShard, Reply};
 use sheaf_map::Map;
 use sheaf_types::{MapVersion, Revision, Time};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+pub use candidate::CandidateParts;
 pub use gates::{GateReply, Gates};
-pub use open::{CoordinatorOpenError, CoordinatorParts};
+pub use open::{CoordinatorOpenError, CoordinatorParts, RecordError};
+pub use standing::{Peer, Standing, StoreHealth};
 
 use crate::clock::Clock;
 use core::Shared;
@@ -45,6 +49,8 @@ pub enum NotDone {
     Unknown,
     #[error("the coordinator is stopping; nothing was changed")]
     Stopping,
+    #[error("this coordinator doesn't lead; nothing was changed, ask the one that does")]
+    NotLeading,
 }
 
 impl CoordinatorHost {
@@ -82,9 +88,8 @@ impl CoordinatorHost {
         if *self.shared.stopped.borrow() {
             return Err(NotDone::Stopping);
         }
-        let (token, answer) = self.shared.wait_for_answer();
-        let asked = Asked { token, ask, key, expects, deadline };
-        self.shared.tell(Event::Asked(Box::new(asked)));
+        let asked = self.shared.ask(ask, key, expects, deadline);
+        let Some((token, answer)) = asked else { return Err(NotDone::NotLeading) };
         let patience = self.clock().until(deadline.plus_ms(ANSWER_GRACE_MS));
         match tokio::time::timeout(patience, answer).await {
             Ok(Ok(answer)) => Ok(answer?),
@@ -105,9 +110,12 @@ impl CoordinatorHost {
             let Ok(map) = maps.wait_for(Option::is_some).await.map(|map| map.clone()) else {
                 return; // It is stopping.
             };
-            if map.is_some_and(|map| !map.shards().is_empty()) || self.look(Coordinator::is_deposed)
-            {
+            if map.is_some_and(|map| !map.shards().is_empty()) {
                 return;
+            }
+            if !self.standing().borrow().leads {
+                tokio::time::sleep(FOUND_PAUSE).await;
+                continue;
             }
             let shards = urls.iter().map(|url| NewShard::at(url)).collect();
             let deadline = self.clock().now().plus_ms(FOUND_MS_MAX);
@@ -121,11 +129,26 @@ impl CoordinatorHost {
         }
     }
 
-    /// Returns when another coordinator has taken over, or this one stops.
+    /// How this coordinator stands among the others, now and later.
+    pub fn standing(&self) -> watch::Receiver<Standing> {
+        self.shared.standing.subscribe()
+    }
+
+    /// Returns when another coordinator has taken over from one that has its store for itself, or this one stops.
     pub async fn deposed(&self) {
-        let mut over = self.shared.over.subscribe();
-        // An error: it is stopping.
-        let _stopping = over.wait_for(|over| *over).await.is_err();
+        let mut deposed = self.shared.deposed.subscribe();
+        let mut stopped = self.shared.stopped.subscribe();
+        tokio::select! {
+            _ = deposed.wait_for(Option::is_some) => {}
+            _ = stopped.wait_for(|stopped| *stopped) => {}
+        }
+    }
+
+    /// Returns when a stopped coordinator has given up its lease, or tried to.
+    pub async fn stopped(&self) {
+        let mut resigned = self.shared.resigned.subscribe();
+        // An error: nobody is there any more who could.
+        let _gone = resigned.wait_for(|resigned| *resigned).await.is_err();
     }
 
     /// Ends the tasks. What is on its way to the store may still be stored.

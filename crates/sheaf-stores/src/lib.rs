@@ -5,12 +5,14 @@
 
 pub mod conformance;
 pub mod disk;
+pub mod election;
 pub mod file;
 pub mod memory;
 pub mod port;
 pub mod record;
 
 pub use disk::{Disk, Folder};
+pub use election::{Election, Look};
 pub use file::FileStore;
 pub use memory::{Failure, MemoryStore};
 pub use port::{Etag, Loaded, Reply, Store, StoreError, StoreOutcome};

@@ -88,6 +88,14 @@ pub struct CoordinatorFlags {
     #[arg(long, value_name = "PASSWORD")]
     #[serde(skip_serializing_if = "Option::is_none")]
     etcd_password: Option<String>,
+    /// Where the other coordinators, and their callers, reach this one; where it listens, unless given
+    #[arg(long, value_name = "URL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    advertise: Option<String>,
+    /// Seconds after which another coordinator leads when the leader is gone
+    #[arg(long, value_name = "SECONDS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lease_secs: Option<u32>,
     /// A shard that a new cluster begins with; repeat it for several
     #[arg(long, value_name = "URL")]
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -15,7 +15,7 @@ use sheaf_http::auth::Keys;
 use sheaf_http::coordinator::{CoordinatorApiParts, HttpGates, coordinator};
 use sheaf_http::gate::{HttpPeers, gate};
 use sheaf_http::router::{Coordinators, RouterParts, router};
-use sheaf_runtime::coordinator::{CoordinatorHost, CoordinatorOpenError, CoordinatorParts};
+use sheaf_runtime::coordinator::{CoordinatorHost, CoordinatorOpenError, CoordinatorParts, Peer};
 use sheaf_runtime::gate::{GateHost, GateParts, OpenError};
 use sheaf_runtime::router::{KeeperOptions, RouterHost};
 use sheaf_runtime::{Clock, entropy};
@@ -150,9 +150,11 @@ pub async fn coordinator_process(machine: Machine) -> Result<(), Failure> {
     let host = CoordinatorHost::open(CoordinatorParts {
         clock: machine.clock(),
         store: Arc::new(store),
+        kind: "file",
         gates: Arc::new(gates),
         config: Config { fence_budget_ms, ..default },
         new_cluster_id: ClusterId::from(entropy::name()),
+        me: Peer { name: entropy::name(), url: String::new(), version: String::new() },
         seed: entropy::seed(),
     });
     let host = host.await?;

@@ -68,7 +68,7 @@ impl Watch {
     }
 
     fn status(&self) -> Event {
-        let status = self.api.host.look(Coordinator::status);
+        let status = super::reads::status_of(&self.api);
         event("status", serde_json::to_string(&status).unwrap_or_default())
     }
 

@@ -8,8 +8,9 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use http::HeaderMap;
-use serde::Deserialize;
-use sheaf_coordinator::{Coordinator, PlanRequest};
+use serde::{Deserialize, Serialize};
+use sheaf_coordinator::{Coordinator, PlanRequest, StatusView};
+use sheaf_runtime::coordinator::Standing;
 use sheaf_types::MapVersion;
 use sheaf_types::limits::LONG_POLL_MS_MAX;
 
@@ -63,10 +64,24 @@ pub(super) async fn map(
     Ok(Json(PublishedMap { map: &map, joining, leaving }).into_response())
 }
 
+/// The status with what the core doesn't know: the other coordinators, and the store.
+#[derive(Serialize)]
+pub(super) struct Status {
+    #[serde(flatten)]
+    core: StatusView,
+    #[serde(flatten)]
+    standing: Standing,
+}
+
+pub(super) fn status_of(api: &Api) -> Status {
+    let standing = api.host.standing().borrow().clone();
+    Status { core: api.host.look(Coordinator::status), standing }
+}
+
 /// `GET /cluster/status`
 pub(super) async fn status(State(api): State<Arc<Api>>, headers: HeaderMap) -> Answered {
     api.allow(&headers, Role::Read)?;
-    Ok(Json(api.host.look(Coordinator::status)).into_response())
+    Ok(Json(status_of(&api)).into_response())
 }
 
 /// `GET /cluster/health`

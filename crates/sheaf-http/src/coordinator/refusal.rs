@@ -11,7 +11,7 @@ pub(super) fn not_done(reason: NotDone) -> Problem {
     match reason {
         NotDone::Refused(refusal) => refused(&refusal),
         NotDone::Unknown => Problem::outcome_unknown(reason.to_string()),
-        NotDone::Stopping => Problem::unavailable(reason.to_string()),
+        NotDone::Stopping | NotDone::NotLeading => Problem::unavailable(reason.to_string()),
     }
 }
 

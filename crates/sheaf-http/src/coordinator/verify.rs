@@ -23,7 +23,7 @@ use crate::problem::Problem;
 use crate::wire::peer::AuditReply;
 
 /// A gate reads everything that it holds: a minute for a hundred million points.
-const AUDIT_TIMEOUT: Duration = Duration::from_secs(120);
+pub(super) const AUDIT_TIMEOUT: Duration = Duration::from_secs(120);
 const AUDIT_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Foreign ids that a problem names.
 const IDS_SHOWN_MAX: usize = 5;

@@ -1,17 +1,18 @@
-//! How a coordinator starts: from what its store holds.
+//! How a coordinator starts that has its store for itself: from what the store holds.
 //!
 //! Decides whether that can be a coordinator's record; never repairs it.
 
 use std::sync::Arc;
 
-use sheaf_coordinator::{Config, Coordinator, CoordinatorRecord, Event, RECORD_FORMAT};
-use sheaf_stores::{Store, StoreError};
+use sheaf_coordinator::{Config, Coordinator, CoordinatorRecord, RECORD_FORMAT};
+use sheaf_stores::{Etag, Store, StoreError};
 use sheaf_types::ClusterId;
 use tokio::sync::mpsc;
 
 use super::CoordinatorHost;
-use super::core::Shared;
+use super::core::{Reign, Shared};
 use super::gates::Gates;
+use super::standing::{Peer, Standing};
 use super::store::Keeper;
 use crate::clock::Clock;
 
@@ -22,10 +23,13 @@ const STORE_CALLS_MAX: usize = 4;
 pub struct CoordinatorParts {
     pub clock: Clock,
     pub store: Arc<dyn Store>,
+    /// What kind of store.
+    pub kind: &'static str,
     pub gates: Arc<dyn Gates>,
     pub config: Config,
     /// The name that the cluster gets if it is new.
     pub new_cluster_id: ClusterId,
+    pub me: Peer,
     /// Drawn anew at each start.
     pub seed: u64,
 }
@@ -35,14 +39,21 @@ pub struct CoordinatorParts {
 pub enum CoordinatorOpenError {
     #[error("{0}")]
     Store(#[from] StoreError),
+    #[error("{0}")]
+    Record(#[from] RecordError),
+}
+
+/// Why a stored record can't be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
     #[error(
         "the stored record is whole, but not one that this version of Sheaf can read: {reason}. Start the version that wrote it"
     )]
-    Record { reason: String },
+    Unreadable { reason: String },
     #[error(
         "the stored record has the form {found}, this version of Sheaf writes {RECORD_FORMAT}: start the version that wrote it"
     )]
-    RecordForm { found: u32 },
+    Form { found: u32 },
 }
 
 impl CoordinatorHost {
@@ -51,24 +62,42 @@ impl CoordinatorHost {
     /// # Errors
     /// See [`CoordinatorOpenError`].
     pub async fn open(parts: CoordinatorParts) -> Result<Self, CoordinatorOpenError> {
-        let CoordinatorParts { clock, store, gates, config, new_cluster_id, seed } = parts;
+        let CoordinatorParts { clock, store, kind, gates, config, new_cluster_id, me, seed } =
+            parts;
         let loaded = store.load().await?;
         let known = loaded.as_ref().map(|loaded| loaded.etag);
         let record = match loaded {
             None => CoordinatorRecord::new(new_cluster_id),
-            Some(loaded) => serde_json::from_slice::<CoordinatorRecord>(&loaded.bytes)
-                .map_err(|error| CoordinatorOpenError::Record { reason: error.to_string() })?,
+            Some(loaded) => read(&loaded.bytes)?,
         };
-        if record.format != RECORD_FORMAT {
-            return Err(CoordinatorOpenError::RecordForm { found: record.format });
-        }
-        let core = Coordinator::new(clock.now(), Arc::new(record), config, seed);
-        let (calls, to_carry_out) = mpsc::channel(STORE_CALLS_MAX);
-        let shared = Arc::new(Shared::new(clock, core, gates, calls));
-        let keeper = Keeper { store, known };
-        tokio::spawn(keeper.run(Arc::clone(&shared), to_carry_out));
+        let record = Arc::new(record);
+        let read = Coordinator::new(clock.now(), Arc::clone(&record), config.clone(), seed);
+        let shared = Arc::new(Shared::new(clock, read, gates, Standing::alone(kind, me)));
         tokio::spawn(Arc::clone(&shared).tick());
-        shared.tell(Event::Tick);
+        begin(&shared, Coordinator::new(clock.now(), record, config, seed), store, known);
         Ok(Self { shared })
     }
+}
+
+/// The record in these bytes.
+pub(super) fn read(bytes: &[u8]) -> Result<CoordinatorRecord, RecordError> {
+    let record: CoordinatorRecord = serde_json::from_slice(bytes)
+        .map_err(|error| RecordError::Unreadable { reason: error.to_string() })?;
+    if record.format != RECORD_FORMAT {
+        return Err(RecordError::Form { found: record.format });
+    }
+    Ok(record)
+}
+
+/// Has a core decide from now on, on a store that holds the record `known`.
+pub(super) fn begin(
+    shared: &Arc<Shared>,
+    core: Coordinator,
+    store: Arc<dyn Store>,
+    known: Option<Etag>,
+) -> Reign {
+    let (calls, to_carry_out) = mpsc::channel(STORE_CALLS_MAX);
+    let reign = shared.reign(core, calls);
+    tokio::spawn(Keeper { store, known }.run(Arc::clone(shared), reign, to_carry_out));
+    reign
 }

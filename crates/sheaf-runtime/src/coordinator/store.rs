@@ -11,7 +11,7 @@ use sheaf_stores::{Etag, Store};
 use tokio::sync::mpsc;
 use tracing::{error, warn};
 
-use super::core::Shared;
+use super::core::{Reign, Shared};
 
 /// What the core wants of the store.
 #[derive(Debug)]
@@ -27,8 +27,13 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    /// Carries out calls until the coordinator stops.
-    pub async fn run(mut self, shared: Arc<Shared>, mut calls: mpsc::Receiver<StoreCall>) {
+    /// Carries out the calls of one reign, until it or the coordinator ends.
+    pub async fn run(
+        mut self,
+        shared: Arc<Shared>,
+        reign: Reign,
+        mut calls: mpsc::Receiver<StoreCall>,
+    ) {
         let mut stopped = shared.stopped.subscribe();
         loop {
             let call = tokio::select! {
@@ -44,7 +49,7 @@ impl Keeper {
                 }
                 Some(StoreCall::Load) => Event::Loaded { read: self.load().await },
             };
-            shared.tell(event);
+            shared.tell(reign, event);
         }
     }
 

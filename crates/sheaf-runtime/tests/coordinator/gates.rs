@@ -11,7 +11,7 @@ use std::time::Duration;
 use model::ModelGate;
 use sheaf_coordinator::{Config, CoordinatorRecord, Identity, Outgoing, PollAnswer};
 use sheaf_runtime::Clock;
-use sheaf_runtime::coordinator::{CoordinatorHost, CoordinatorParts, GateReply, Gates};
+use sheaf_runtime::coordinator::{CoordinatorHost, CoordinatorParts, GateReply, Gates, Peer};
 use sheaf_stores::{MemoryStore, Store};
 use sheaf_types::{ClusterId, Time};
 
@@ -85,14 +85,21 @@ impl Gates for ModelGates {
     }
 }
 
+/// What a coordinator of this name says of itself.
+pub fn me(name: &str) -> Peer {
+    Peer { name: name.to_owned(), url: format!("http://{name}:7600"), version: "0".to_owned() }
+}
+
 /// A coordinator on this store and these gates.
 pub async fn open(store: &Arc<MemoryStore>, gates: &Arc<ModelGates>, seed: u64) -> CoordinatorHost {
     let parts = CoordinatorParts {
         clock: Clock::starting_at(Time(1_000_000)),
         store: Arc::clone(store) as Arc<dyn Store>,
+        kind: "memory",
         gates: Arc::clone(gates) as Arc<dyn Gates>,
         config: Config::default(),
         new_cluster_id: ClusterId::from("c"),
+        me: me("only"),
         seed,
     };
     CoordinatorHost::open(parts).await.unwrap()

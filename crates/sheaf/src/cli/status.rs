@@ -52,14 +52,37 @@ fn human(status: &Value) -> String {
     }
     let number = |name: &str| status.get(name).and_then(Value::as_u64).unwrap_or_default();
     format!(
-        "cluster {}, map {}, term {}: {} points, {} in {} collections\n{transition}{queued}\n\n{shards}\n{history}",
+        "cluster {}, map {}, term {}: {} points, {} in {} collections\n{}\n{transition}{queued}\n\n{shards}\n{history}",
         text(status, "cluster_id"),
         text(status, "version"),
         text(status, "term"),
         units::count(number("points")),
         units::bytes(number("bytes")),
         number("collections"),
+        coordinators(status),
     )
+}
+
+/// Who leads, who would follow, and whether the store answers.
+fn coordinators(status: &Value) -> String {
+    let store = status.get("store").cloned().unwrap_or_default();
+    let kind = text(&store, "kind");
+    let store = match store.get("trouble").and_then(Value::as_str) {
+        None => format!("store {kind}: ok"),
+        Some(trouble) => format!("store {kind}: {trouble}"),
+    };
+    let leader = match status.get("leader").filter(|leader| !leader.is_null()) {
+        Some(leader) => format!("leader {}", text(leader, "url")),
+        None => "no leader: everything is served, nothing is resized".to_owned(),
+    };
+    let followers = status.get("followers").and_then(Value::as_array);
+    let followers: Vec<String> =
+        followers.into_iter().flatten().map(|follower| text(follower, "url")).collect();
+    let followers = match followers.as_slice() {
+        [] => String::new(),
+        urls => format!(", followers {}", urls.join(" ")),
+    };
+    format!("{leader}{followers}; {store}")
 }
 
 fn running(transition: &Transition) -> String {

@@ -14,6 +14,9 @@ use super::settings::{Common, CoordinatorSettings, LogFormat};
 /// Milliseconds that a fence may be allowed to last; the coordinator takes no other either.
 const FENCE_BUDGET_MS: std::ops::RangeInclusive<u64> = 10..=60_000;
 
+/// Seconds for which a leader may lead on that is gone: below two, etcd makes it longer by itself.
+const LEASE_SECS: std::ops::RangeInclusive<u32> = 2..=60;
+
 /// What every daemon needs, checked.
 #[derive(Debug)]
 pub struct Checked {
@@ -192,6 +195,35 @@ pub fn coordinators(given: &[String], complaints: &mut Complaints) -> Vec<String
 }
 
 /// A fence must last longer than a fsync, and no longer than a client waits.
+pub fn lease(secs: u32, complaints: &mut Complaints) {
+    if !LEASE_SECS.contains(&secs) {
+        let (least, most) = (LEASE_SECS.start(), LEASE_SECS.end());
+        complaints.add(format!("lease_secs is {secs}; give {least} to {most} seconds"));
+    }
+}
+
+/// Where the other coordinators reach this one; `None`: where it listens.
+pub fn advertised(
+    settings: &CoordinatorSettings,
+    listen: Option<SocketAddr>,
+    complaints: &mut Complaints,
+) -> Option<String> {
+    match &settings.advertise {
+        Some(url) => crate::client::base_url(url)
+            .map_err(|why| complaints.add(format!("advertise: {why}")))
+            .ok(),
+        None => {
+            let is_anywhere = listen.is_some_and(|listen| listen.ip().is_unspecified());
+            if is_anywhere && settings.store.is_some() {
+                complaints.add(
+                    "it listens on every address, and other coordinators must know one of them: add --advertise http://HOST:PORT",
+                );
+            }
+            None
+        }
+    }
+}
+
 pub fn fence_budget(ms: u64, complaints: &mut Complaints) {
     if !FENCE_BUDGET_MS.contains(&ms) {
         let (least, most) = (FENCE_BUDGET_MS.start(), FENCE_BUDGET_MS.end());

@@ -8,6 +8,9 @@ use sheaf_types::limits::FENCE_BUDGET_MS_DEFAULT;
 
 use super::{RoleSettings, one_or_many};
 
+/// Source: etcd's own election timeout is 1 s, and it takes no lease below one and a half of it.
+const LEASE_SECS_DEFAULT: u32 = 3;
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -63,6 +66,10 @@ pub struct CoordinatorSettings {
     pub store: Option<String>,
     pub etcd_user: Option<String>,
     pub etcd_password: Option<String>,
+    /// Where the other coordinators and their callers reach it; where it listens, unless given.
+    pub advertise: Option<String>,
+    /// Seconds for which a leader that is gone leads on in etcd.
+    pub lease_secs: u32,
     /// The shards that a new cluster begins with.
     #[serde(rename = "shard", deserialize_with = "one_or_many")]
     pub shards: Vec<String>,
@@ -83,6 +90,8 @@ impl Default for CoordinatorSettings {
             store: None,
             etcd_user: None,
             etcd_password: None,
+            advertise: None,
+            lease_secs: LEASE_SECS_DEFAULT,
             shards: Vec::new(),
             replicas: Vec::new(),
             fence_budget_ms: FENCE_BUDGET_MS_DEFAULT,

@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use sheaf_coordinator::{Ask, Config};
 use sheaf_http::coordinator::{CoordinatorApiParts, HttpGates, coordinator};
-use sheaf_runtime::coordinator::{CoordinatorHost, CoordinatorParts};
+#[cfg(feature = "etcd")]
+use sheaf_runtime::coordinator::CandidateParts;
+use sheaf_runtime::coordinator::{CoordinatorHost, CoordinatorParts, Peer};
 use sheaf_runtime::{Clock, entropy};
 use sheaf_transport::HyperTransport;
 use sheaf_types::{ClusterId, ShardId};
 use tracing::{info, warn};
 
-use super::store::{self, Place};
+use super::store::{self, Opened, Place};
 use super::{CoordinatorFlags, listen};
 use crate::client::Failure;
 use crate::config::check::{self, Checked, Complaints};
@@ -24,6 +26,8 @@ struct Settings {
     place: Place,
     seeds: Vec<String>,
     replicas: Vec<(ShardId, String)>,
+    advertise: Option<String>,
+    lease_secs: u32,
     config: Config,
 }
 
@@ -36,10 +40,14 @@ fn settings(flags: &CoordinatorFlags) -> Result<Settings, Failure> {
     let replicas = check::replicas(&loaded.role, &mut complaints);
     check::autoscale(&loaded.role, &mut complaints);
     check::fence_budget(loaded.role.fence_budget_ms, &mut complaints);
+    let lease_secs = loaded.role.lease_secs;
+    check::lease(lease_secs, &mut complaints);
+    let listen = checked.as_ref().map(|checked| checked.listen);
+    let advertise = check::advertised(&loaded.role, listen, &mut complaints);
     let (checked, place) = complaints.or(checked.zip(place)).map_err(super::usage)?;
     let config =
         Config { fence_budget_ms: loaded.role.fence_budget_ms, autoscale: loaded.role.autoscale };
-    Ok(Settings { checked, place, seeds, replicas, config })
+    Ok(Settings { checked, place, seeds, replicas, advertise, lease_secs, config })
 }
 
 /// Runs it until SIGTERM or SIGINT, or until another coordinator takes over.
@@ -47,22 +55,23 @@ fn settings(flags: &CoordinatorFlags) -> Result<Settings, Failure> {
 /// # Errors
 /// The settings can't be used, it can't start, or it was deposed.
 pub async fn run(flags: &CoordinatorFlags) -> Result<(), Failure> {
-    let Settings { checked, place, seeds, replicas, config } = settings(flags)?;
-    crate::logging::start(checked.log, &checked.log_level);
-    let authorization = super::authorization(checked.peer_key.as_deref())?;
-    let listener = listen::bind(checked.listen).await?;
+    let settings = settings(flags)?;
+    crate::logging::start(settings.checked.log, &settings.checked.log_level);
+    let authorization = super::authorization(settings.checked.peer_key.as_deref())?;
+    let listener = listen::bind(settings.checked.listen).await?;
     let transport = Arc::new(HyperTransport::new(sheaf_transport::HttpOptions::default()));
-    let gates = HttpGates::new(transport.clone(), authorization.clone());
-    let host = CoordinatorHost::open(CoordinatorParts {
-        clock: Clock::system(),
-        store: store::open(place).await.map_err(super::failed)?,
-        gates: Arc::new(gates),
-        config,
-        new_cluster_id: ClusterId::from(entropy::name()),
-        seed: entropy::seed(),
-    });
-    let host = host.await.map_err(super::failed)?;
-    refuse_unknown_replicas(&host, &seeds, &replicas)?;
+    let gates = Arc::new(HttpGates::new(transport.clone(), authorization.clone()));
+    let url = match &settings.advertise {
+        Some(url) => url.clone(),
+        None => format!("http://{}", listener.local_addr()?),
+    };
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    let me = Peer { name: entropy::name(), url, version };
+    let Settings { checked, place, seeds, replicas, lease_secs, config, .. } = settings;
+    let (host, is_alone) = host(place, lease_secs, me, gates, config).await?;
+    if is_alone {
+        refuse_unknown_replicas(&host, &seeds, &replicas)?;
+    }
     let routes = coordinator(CoordinatorApiParts {
         host: host.clone(),
         transport,
@@ -72,22 +81,52 @@ pub async fn run(flags: &CoordinatorFlags) -> Result<(), Failure> {
     listen::announce(&listener)?;
     tokio::spawn(sheaf_http::metrics::upkeep());
     let founding = tokio::spawn(found(host.clone(), seeds, replicas));
-    let deposed = async {
+    let over = async {
+        if !is_alone {
+            // It follows whoever has taken over.
+            std::future::pending::<()>().await;
+        }
         host.deposed().await;
         warn!("another coordinator has taken over");
     };
     let stopped =
-        listen::serve(listener, routes, flags.common.exit_with_stdin, deposed, || host.stop())
-            .await;
+        listen::serve(listener, routes, flags.common.exit_with_stdin, over, || host.stop()).await;
     founding.abort();
     stopped?;
-    if host.look(sheaf_coordinator::Coordinator::is_deposed) {
+    if is_alone && host.look(sheaf_coordinator::Coordinator::is_deposed) {
         return Err(Failure::Failed(
             "another coordinator has taken over; this one decides nothing any more".to_owned(),
         ));
     }
+    host.stopped().await;
     info!("stopped");
     Ok(())
+}
+
+/// The coordinator on its store, and whether it is the only one there.
+async fn host(
+    place: Place,
+    lease_secs: u32,
+    me: Peer,
+    gates: Arc<HttpGates>,
+    config: Config,
+) -> Result<(CoordinatorHost, bool), Failure> {
+    let kind = place.kind();
+    let (clock, new_cluster_id) = (Clock::system(), ClusterId::from(entropy::name()));
+    match store::open(place, &me, lease_secs).map_err(super::failed)? {
+        Opened::Alone(store) => {
+            let seed = entropy::seed();
+            let parts =
+                CoordinatorParts { clock, store, kind, gates, config, new_cluster_id, me, seed };
+            Ok((CoordinatorHost::open(parts).await.map_err(super::failed)?, true))
+        }
+        #[cfg(feature = "etcd")]
+        Opened::Shared { store, election } => {
+            let parts =
+                CandidateParts { clock, store, election, kind, gates, config, new_cluster_id };
+            Ok((CoordinatorHost::stand(parts), false))
+        }
+    }
 }
 
 /// A replica of a shard that there is not, and will not be when the first shards are taken in.

@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use sheaf_runtime::coordinator::Peer;
 use sheaf_stores::{FileStore, Folder, Store, StoreError};
 
 use crate::config::check::{self, Complaints};
@@ -18,6 +19,17 @@ pub enum Place {
     Folder(PathBuf),
     #[cfg(feature = "etcd")]
     Etcd(etcd::Etcd),
+}
+
+impl Place {
+    /// What kind of store it is, for people.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Folder(_) => "file",
+            #[cfg(feature = "etcd")]
+            Self::Etcd(_) => "etcd",
+        }
+    }
 }
 
 /// The place that the settings name.
@@ -40,20 +52,29 @@ pub fn place(
     etcd::place(store, common, settings, complaints)
 }
 
-/// Opens the store there; waits for an etcd that can't be reached, for as long as that takes: it may start later than its clients.
+/// A store that is open, and whose it is.
+pub enum Opened {
+    /// Of this coordinator alone, as the folder is locked.
+    Alone(Arc<dyn Store>),
+    /// Of all coordinators that stand for its election.
+    #[cfg(feature = "etcd")]
+    Shared { store: Arc<dyn Store>, election: Arc<dyn sheaf_stores::Election> },
+}
+
+/// Opens the store there. `me` is shown to the other coordinators, if there can be any, and leads for `lease_secs` when it is gone.
 ///
 /// # Errors
 /// The folder can't be used.
-pub async fn open(place: Place) -> Result<Arc<dyn Store>, StoreError> {
+pub fn open(place: Place, me: &Peer, lease_secs: u32) -> Result<Opened, StoreError> {
     match place {
         Place::Folder(folder) => {
-            Ok(Arc::new(FileStore::open(Folder::open(&folder)?, RECORD_NAME)?))
+            let store = FileStore::open(Folder::open(&folder)?, RECORD_NAME)?;
+            Ok(Opened::Alone(Arc::new(store)))
         }
         #[cfg(feature = "etcd")]
         Place::Etcd(etcd) => {
-            let store = etcd.open();
-            etcd::reach(&store).await;
-            Ok(Arc::new(store))
+            let (store, election) = etcd.open(me, lease_secs);
+            Ok(Opened::Shared { store: Arc::new(store), election: Arc::new(election) })
         }
     }
 }
@@ -64,17 +85,13 @@ mod etcd {
 
     use std::time::Duration;
 
-    use sheaf_etcd::{EtcdAddress, EtcdOptions, EtcdStore};
-    use sheaf_runtime::entropy;
-    use sheaf_stores::{Store as _, StoreError};
-    use tracing::warn;
+    use sheaf_etcd::{EtcdAddress, EtcdElection, EtcdOptions, EtcdStore};
+    use sheaf_runtime::coordinator::Peer;
 
     use super::{Common, Complaints, CoordinatorSettings, Place};
 
     /// Seconds for one call. Source: etcd's own limit for a request is 5 s, and an election well below.
     const CALL_SECS_MAX: u64 = 5;
-    /// Between two tries to reach an etcd that is away.
-    const REACH_PAUSE: Duration = Duration::from_secs(1);
 
     /// An etcd, and who we are there.
     pub struct Etcd {
@@ -83,21 +100,15 @@ mod etcd {
     }
 
     impl Etcd {
-        pub fn open(self) -> EtcdStore {
-            EtcdStore::new(EtcdOptions {
+        pub fn open(self, me: &Peer, lease_secs: u32) -> (EtcdStore, EtcdElection) {
+            let options = EtcdOptions {
                 address: self.address,
                 access: self.access,
-                writer: entropy::name(),
+                writer: me.name.clone(),
                 deadline: Duration::from_secs(CALL_SECS_MAX),
-            })
-        }
-    }
-
-    /// Returns once the store answers, whatever it says.
-    pub async fn reach(store: &EtcdStore) {
-        while let Err(StoreError::Unavailable(reason)) = store.load().await {
-            warn!(%reason, "etcd can't be reached, so this coordinator doesn't start yet; it tries on");
-            tokio::time::sleep(REACH_PAUSE).await;
+            };
+            let said = serde_json::to_string(me).expect("text can be written down");
+            EtcdStore::with_election(options, said, lease_secs)
         }
     }
 

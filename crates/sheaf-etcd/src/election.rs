@@ -1,0 +1,211 @@
+//! The election on etcd: a key with a lease for each process that stands; the oldest one leads.
+//!
+//! Decides when this process may write (it holds the badge) and when it must ask for a new lease. Every step may be dropped
+//! half-way; a lease of which nobody knows ends by itself.
+
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
+use std::time::Duration;
+
+use etcd_client::{GetOptions, Txn, TxnOp, TxnOpResponse};
+use sheaf_stores::{Election, Look, Reply, StoreError};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout};
+
+use crate::head::{Head, Keys};
+use crate::members::{Members, Rejected};
+use crate::store::EtcdOptions;
+
+/// Parts of a lease: it is renewed after one, and a look takes one at most.
+const PARTS_A_LEASE: u32 = 3;
+/// Tries that fit into a look.
+const TRIES_A_LOOK: u32 = 2;
+
+/// The key that makes its holder the leader, and its value. Never the same for two leases.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Badge {
+    pub key: String,
+    pub value: String,
+    /// Until when its lease lasts at least, by this process's clock.
+    until: Instant,
+}
+
+/// Where the election puts the badge, and the store looks for it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Office(Arc<StdMutex<Option<Badge>>>);
+
+impl Office {
+    pub(crate) fn badge(&self) -> Option<Badge> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The store has seen that this badge's key is gone.
+    pub(crate) fn is_over(&self, badge: &Badge) {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.as_ref().is_some_and(|held| held.key == badge.key) {
+            *held = None;
+        }
+    }
+
+    fn set(&self, badge: Option<Badge>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = badge;
+    }
+}
+
+/// One process's part in the election of an etcd store.
+pub struct EtcdElection {
+    state: Mutex<State>,
+    office: Office,
+    /// A part of the lease.
+    part: Duration,
+}
+
+struct State {
+    keys: Keys,
+    members: Members,
+    /// Part of the names of keys: no other process has it.
+    writer: String,
+    /// What is said to whoever looks.
+    said: String,
+    lease_secs: u32,
+    leases: u64,
+    held: Option<Held>,
+}
+
+/// A lease and the key on it.
+#[derive(Clone, Debug)]
+struct Held {
+    lease: i64,
+    key: String,
+    until: Instant,
+    renew_at: Instant,
+}
+
+impl EtcdElection {
+    /// `said`: of this process, to whoever looks. `lease`: whole seconds; etcd itself may make it longer.
+    pub(crate) fn new(
+        options: &EtcdOptions,
+        office: Office,
+        said: String,
+        lease_secs: u32,
+    ) -> Self {
+        let part = Duration::from_secs(u64::from(lease_secs)) / PARTS_A_LEASE;
+        let EtcdOptions { address, access, writer, .. } = options.clone();
+        let members = Members::new(address.members, access, part / TRIES_A_LOOK);
+        let (keys, held) = (Keys(address.prefix), None);
+        let state = State { keys, members, writer, said, lease_secs, leases: 0, held };
+        Self { state: Mutex::new(state), office, part }
+    }
+
+    async fn look_now(&self) -> Result<Look, StoreError> {
+        let mut state = self.state.lock().await;
+        let looked = match timeout(self.part, state.look(self.part)).await {
+            Ok(looked) => looked,
+            Err(_) => Err(StoreError::Unavailable(format!(
+                "etcd took longer than {} ms; at last: {}",
+                self.part.as_millis(),
+                state.members.trouble()
+            ))),
+        };
+        let held = state.held.as_ref().filter(|held| Instant::now() < held.until);
+        let (Some(held), Ok(Looked { look, first })) = (held, &looked) else {
+            let certain = self.office.badge().filter(|badge| {
+                // What it was last told still holds, and its lease may have been renewed in this very look.
+                held.is_some_and(|held| held.key == badge.key) && looked.is_err()
+            });
+            let until = held.map_or_else(Instant::now, |held| held.until);
+            self.office.set(certain.map(|badge| Badge { until, ..badge }));
+            return looked.map(|looked| looked.look);
+        };
+        let leads = *first == Some(held.key.clone());
+        let badge = Badge {
+            key: held.key.clone(),
+            value: look.standing.first().cloned().unwrap_or_default(),
+            until: held.until,
+        };
+        self.office.set(leads.then_some(badge));
+        looked.map(|looked| looked.look)
+    }
+}
+
+impl Election for EtcdElection {
+    fn look(&self) -> Reply<'_, Result<Look, StoreError>> {
+        Box::pin(self.look_now())
+    }
+
+    fn leads(&self) -> bool {
+        self.office.badge().is_some_and(|badge| Instant::now() < badge.until)
+    }
+
+    fn resign(&self) -> Reply<'_, ()> {
+        Box::pin(async {
+            self.office.set(None);
+            let mut state = self.state.lock().await;
+            if let Some(held) = state.held.take() {
+                let revoked = timeout(self.part, state.members.revoke(held.lease)).await;
+                // If not, it ends by itself.
+                let _ends_later = revoked.is_err();
+            }
+        })
+    }
+}
+
+/// What a look has found.
+struct Looked {
+    look: Look,
+    /// The key of the leader.
+    first: Option<String>,
+}
+
+impl State {
+    async fn look(&mut self, part: Duration) -> Result<Looked, StoreError> {
+        self.stand(part).await.map_err(|rejected| StoreError::Unavailable(rejected.reason))?;
+        let all = self.keys.all_standing();
+        let everyone = TxnOp::get(all, Some(GetOptions::new().with_prefix()));
+        let head = TxnOp::get(self.keys.head(), None);
+        let answered = self.members.txn(Txn::new().and_then([everyone, head])).await;
+        let answered = answered.map_err(|rejected| StoreError::Unavailable(rejected.reason))?;
+        let mut found = answered.response.op_responses().into_iter().map(|each| match each {
+            TxnOpResponse::Get(get) => get.kvs().to_vec(),
+            TxnOpResponse::Put(_) | TxnOpResponse::Delete(_) | TxnOpResponse::Txn(_) => Vec::new(),
+        });
+        let mut everyone = found.next().unwrap_or_default();
+        everyone.sort_by_key(etcd_client::KeyValue::create_revision);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let etag = match found.next().unwrap_or_default().first() {
+            None => None,
+            Some(head) => Head::read(head.value()).map_err(StoreError::Damaged)?.etag(),
+        };
+        if let Some(held) = &self.held
+            && !everyone.iter().any(|kv| kv.key() == held.key.as_bytes())
+        {
+            self.held = None; // It has ended, whatever this process's clock says; the next look stands anew.
+        }
+        let first = everyone.first().map(|kv| text(kv.key()));
+        let standing = everyone.iter().map(|kv| text(kv.value())).collect();
+        Ok(Looked { look: Look { standing, etag }, first })
+    }
+
+    /// Sees to it that this process has a lease and its key on it.
+    async fn stand(&mut self, part: Duration) -> Result<(), Rejected> {
+        let asked = Instant::now();
+        let lease = part * PARTS_A_LEASE;
+        match &mut self.held {
+            Some(held) if asked < held.renew_at => return Ok(()),
+            Some(held) if asked < held.until => {
+                if self.members.keep_alive(held.lease).await? {
+                    (held.until, held.renew_at) = (asked + lease, asked + part);
+                    return Ok(());
+                }
+            }
+            Some(_) | None => {}
+        }
+        self.held = None;
+        let id = self.members.grant(i64::from(self.lease_secs)).await?;
+        self.leases += 1;
+        let key = self.keys.standing(&format!("{}-{}", self.writer, self.leases));
+        self.members.put(&key, &self.said, id).await?;
+        let (until, renew_at) = (asked + lease, asked + part);
+        self.held = Some(Held { lease: id, key, until, renew_at });
+        Ok(())
+    }
+}
