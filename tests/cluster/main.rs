@@ -9,6 +9,7 @@ mod bad_starts;
 mod catalogue_while_moving;
 mod full_disks;
 mod kills;
+mod leaders;
 mod load_while_changing;
 mod odd_ids;
 mod on_etcd;

@@ -6,8 +6,8 @@ use sheaf_tests::{
 
 /// Where the cluster's keys are.
 const PREFIX: &str = "/one/cluster";
-/// Seconds until a coordinator that is not the newest has noticed.
-const END_SECS_MAX: u64 = 30;
+/// Seconds until a coordinator has found etcd again.
+const BACK_SECS_MAX: u64 = 30;
 /// Points per second that a donor may copy: slow enough that the failures hit a running transition.
 const COPY_POINTS_PER_S: u64 = 20;
 /// Milliseconds without a majority in etcd.
@@ -88,31 +88,11 @@ async fn a_coordinator_that_starts_while_etcd_is_away_waits_for_it() {
         etcd.restart(0);
     };
     let (early, ()) = tokio::join!(early, comes_back);
-    eventually("it has a map", END_SECS_MAX, || async {
+    eventually("it has a map", BACK_SECS_MAX, || async {
         let map = Client::new(&early.url).get("/cluster/map").await;
         let map = map.map_err(|gone| gone.to_string())?;
         if map.status.is_success() { Ok(()) } else { Err(map.to_string()) }
     })
     .await;
-    assert!(early.log().contains("etcd can't be reached"), "{}", early.log());
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_second_coordinator_takes_over_and_the_first_one_ends() {
-    let etcd = Etcd::start(3).await;
-    let mut cluster = start(&etcd, 0).await;
-    let before = cluster.operator().map().await;
-    let store = etcd.url(PREFIX);
-    let arguments = ["--store", store.as_str()];
-    let second = Node::start(Role::Coordinator, "second", cluster.folder(), &arguments).await;
-    cluster.daemon_is_ready(&second).await;
-    eventually("the first one ends", END_SECS_MAX, || {
-        let ended = cluster.coordinator.ended();
-        async move { ended.ok_or("it runs") }
-    })
-    .await;
-    let log = cluster.coordinator.log();
-    assert!(log.contains("another coordinator has taken over"), "{log}");
-    let map = cluster.client(&second.url).get("/cluster/map").await.expect("it answers");
-    assert_eq!(map.expect_ok("/cluster/map"), before, "the second one goes on from there");
+    assert!(early.log().contains("the store can't be used"), "{}", early.log());
 }

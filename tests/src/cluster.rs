@@ -21,7 +21,9 @@ pub struct Shape {
     /// Nodes that run and are in no map.
     pub standbys: usize,
     pub routers: usize,
-    /// Further arguments of the coordinator.
+    /// Coordinators; several need a store that they share.
+    pub coordinators: usize,
+    /// Further arguments of the coordinators.
     pub coordinator: Vec<String>,
     /// Further arguments of every daemon.
     pub all: Vec<String>,
@@ -36,13 +38,16 @@ impl Shape {
     pub fn of(shards: usize, standbys: usize) -> Self {
         let (coordinator, all) = (Vec::new(), Vec::new());
         let (key, fillable_disks) = (None, false);
-        Self { shards, standbys, routers: 2, coordinator, all, key, fillable_disks }
+        let (routers, coordinators) = (2, 1);
+        Self { shards, standbys, routers, coordinators, coordinator, all, key, fillable_disks }
     }
 }
 
 /// The processes of a cluster.
 pub struct Cluster {
     pub coordinator: Node,
+    /// The other coordinators.
+    pub others: Vec<Node>,
     pub routers: Vec<Node>,
     /// Shards, then standbys, in the order in which they were started.
     pub nodes: Vec<Node>,
@@ -67,12 +72,12 @@ impl Cluster {
         for number in 0..shape.shards {
             operator.add_first_shard(&cluster.nodes[number].url).await;
         }
-        let coordinator = cluster.coordinator.url.clone();
         for _ in 0..shape.routers {
-            cluster.add_router(&coordinator).await;
+            let coordinators = cluster.coordinator_urls();
+            cluster.add_router(&coordinators).await;
         }
-        for router in &cluster.routers {
-            cluster.daemon_is_ready(router).await;
+        for daemon in cluster.routers.iter().chain(&cluster.others) {
+            cluster.daemon_is_ready(daemon).await;
         }
         cluster
     }
@@ -82,18 +87,40 @@ impl Cluster {
         let arguments = shape.coordinator.iter().chain(&shape.all).map(String::as_str);
         let arguments: Vec<&str> = arguments.collect();
         let file_bytes_max = shape.fillable_disks.then_some(FILE_BYTES_ANY);
-        let (role, name) = (Role::Coordinator, "coordinator");
-        let started = Node::try_start(role, name, folder.path(), &arguments, file_bytes_max).await;
-        let coordinator = started.unwrap_or_else(|why| panic!("{why}"));
+        let mut coordinators = Vec::new();
+        for number in 1..=shape.coordinators {
+            let name = if number == 1 {
+                "coordinator".to_owned()
+            } else {
+                format!("coordinator-{number}")
+            };
+            let (role, path) = (Role::Coordinator, folder.path());
+            let started = Node::try_start(role, &name, path, &arguments, file_bytes_max).await;
+            coordinators.push(started.unwrap_or_else(|why| panic!("{why}")));
+        }
+        let coordinator = coordinators.remove(0);
         let (all, key) = (shape.all.clone(), shape.key.clone());
-        let (routers, nodes) = (Vec::new(), Vec::new());
-        Self { coordinator, routers, nodes, all, key, file_bytes_max, folder }
+        let (routers, nodes, others) = (Vec::new(), Vec::new(), coordinators);
+        Self { coordinator, others, routers, nodes, all, key, file_bytes_max, folder }
+    }
+
+    /// The URLs of all coordinators, as a setting.
+    pub fn coordinator_urls(&self) -> String {
+        let all = std::iter::once(&self.coordinator).chain(&self.others);
+        all.map(|node| node.url.as_str()).collect::<Vec<_>>().join(" ")
+    }
+
+    /// The coordinators, the first one first.
+    pub fn coordinators(&mut self) -> Vec<&mut Node> {
+        std::iter::once(&mut self.coordinator).chain(&mut self.others).collect()
     }
 
     /// Starts one more node of data, in no map.
     pub async fn add_node(&mut self) -> usize {
         let name = format!("node-{}", self.nodes.len() + 1);
-        let mut arguments = vec!["--coordinator", &self.coordinator.url];
+        let coordinators = self.coordinator_urls();
+        let mut arguments: Vec<&str> =
+            coordinators.split(' ').flat_map(|url| ["--coordinator", url]).collect();
         arguments.extend(self.all.iter().map(String::as_str));
         let (folder, limit) = (self.folder.path(), self.file_bytes_max);
         let node = Node::try_start(Role::Shard, &name, folder, &arguments, limit).await;
@@ -119,10 +146,11 @@ impl Cluster {
         json!({ "map": map, "collections": list })
     }
 
-    /// Starts one more router, that finds the coordinator at this URL.
-    pub async fn add_router(&mut self, coordinator: &str) -> usize {
+    /// Starts one more router, that finds coordinators at these URLs, with spaces between them.
+    pub async fn add_router(&mut self, coordinators: &str) -> usize {
         let name = format!("router-{}", self.routers.len() + 1);
-        let mut arguments = vec!["--coordinator", coordinator];
+        let mut arguments: Vec<&str> =
+            coordinators.split(' ').flat_map(|url| ["--coordinator", url]).collect();
         arguments.extend(self.all.iter().map(String::as_str));
         let router = Node::start(Role::Router, &name, self.folder.path(), &arguments).await;
         self.routers.push(router);
@@ -198,7 +226,8 @@ impl Cluster {
     }
 
     fn all_nodes(&mut self) -> impl Iterator<Item = &mut Node> {
-        std::iter::once(&mut self.coordinator).chain(&mut self.routers).chain(&mut self.nodes)
+        let coordinators = std::iter::once(&mut self.coordinator).chain(&mut self.others);
+        coordinators.chain(&mut self.routers).chain(&mut self.nodes)
     }
 
     /// Fails when a daemon ended by itself, or said that it panicked.

@@ -51,7 +51,6 @@ pub fn coordinator(parts: CoordinatorApiParts) -> Router {
     let of_leader = axum::middleware::from_fn_with_state(Arc::clone(&api), forward::to_leader);
     measures::begin();
     Router::new()
-        .merge(reading_here())
         .merge(reading().merge(changing()).route_layer(of_leader))
         .fallback(|| async {
             Problem::not_found(
@@ -69,15 +68,10 @@ pub fn coordinator(parts: CoordinatorApiParts) -> Router {
         .with_state(api)
 }
 
-/// What every coordinator answers from its own copy of the record.
-fn reading_here() -> Router<Arc<Api>> {
+fn reading() -> Router<Arc<Api>> {
     Router::new()
         .route("/cluster/map", get(reads::map))
         .route("/cluster/events", get(events::events))
-}
-
-fn reading() -> Router<Arc<Api>> {
-    Router::new()
         .route("/cluster/status", get(reads::status))
         .route("/cluster/health", get(reads::health))
         .route("/cluster/autoscale", get(reads::autoscale))

@@ -23,6 +23,8 @@ use crate::wire;
 
 /// Marks a request that was handed on once: it isn't again.
 const FORWARDED: HeaderName = HeaderName::from_static("sheaf-forwarded");
+/// How long a leader may take for a read that this coordinator can answer, too.
+const READ_TIMEOUT: Duration = Duration::from_secs(2);
 /// How much longer than the leader itself this coordinator waits, so that the leader's own "too late" is heard.
 const GRACE: Duration = Duration::from_millis(500);
 /// Of one connection only (RFC 9110, 7.6.1), or set anew for the body as it is sent on.
@@ -41,7 +43,7 @@ pub(super) async fn to_leader(
     next: Next,
 ) -> Response {
     let standing = api.host.standing().borrow().clone();
-    if standing.leads {
+    if standing.leads || waits_for_news(&request) {
         return next.run(request).await;
     }
     let may_read_here = request.method() == Method::GET;
@@ -70,6 +72,17 @@ pub(super) async fn to_leader(
     }
 }
 
+/// Every coordinator hears of each decision in a moment, and can tell those who wait for one. Who asks what is so now must not be
+/// shown less than the leader has said before.
+fn waits_for_news(request: &Request) -> bool {
+    let query = request.uri().query().unwrap_or_default();
+    match request.uri().path() {
+        "/cluster/events" => true,
+        "/cluster/map" => query.split('&').any(|part| part.starts_with("after=")),
+        _ => false,
+    }
+}
+
 async fn handed_on(api: &Api, leader: &str, request: Request) -> Result<Response, Problem> {
     let clock = api.clock();
     let (parts, body) = request.into_parts();
@@ -78,6 +91,7 @@ async fn handed_on(api: &Api, leader: &str, request: Request) -> Result<Response
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
     let timeout = match parts.uri.path() {
         "/cluster/verify" => AUDIT_TIMEOUT,
+        _ if parts.method == Method::GET => READ_TIMEOUT.min(Duration::from_millis(ms)),
         _ => Duration::from_millis(ms),
     };
     let mut asked = http::Request::new(body);

@@ -4,6 +4,7 @@
 //! writes of one, and gates obey the higher term.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sheaf_coordinator::{Config, Coordinator, CoordinatorRecord};
@@ -41,6 +42,8 @@ struct Candidate {
     shared: Arc<Shared>,
     /// The record that is shown.
     shown: Option<Etag>,
+    /// That the store can't be used was said, and not yet that it can.
+    warned: AtomicBool,
 }
 
 impl CoordinatorHost {
@@ -51,7 +54,12 @@ impl CoordinatorHost {
         let standing = Standing::unknown(parts.kind);
         let shared = Arc::new(Shared::new(parts.clock, core, Arc::clone(&parts.gates), standing));
         tokio::spawn(Arc::clone(&shared).tick());
-        let candidate = Candidate { parts, shared: Arc::clone(&shared), shown: None };
+        let candidate = Candidate {
+            parts,
+            shared: Arc::clone(&shared),
+            shown: None,
+            warned: AtomicBool::new(false),
+        };
         tokio::spawn(candidate.run());
         Self { shared }
     }
@@ -175,6 +183,9 @@ impl Candidate {
         let leads = self.parts.election.leads();
         match &looked {
             Ok(look) => {
+                if self.warned.swap(false, Ordering::Relaxed) {
+                    info!("the store answers again");
+                }
                 let mut standing = look.standing.iter().filter_map(|said| {
                     serde_json::from_str::<Peer>(said).ok() // Of another version: not for us to show.
                 });
@@ -193,16 +204,15 @@ impl Candidate {
     fn troubled(&self, error: &StoreError) {
         let leads = self.parts.election.leads();
         let trouble = Some(error.to_string());
-        self.shared.standing.send_if_modified(|known| {
-            let is_news = known.store.trouble.is_none() || known.leads != leads;
-            if is_news {
-                warn!(%error, leads, "the store can't be used; everything is served, nothing is resized");
-            }
+        if !self.warned.swap(true, Ordering::Relaxed) {
+            warn!(%error, leads, "the store can't be used; everything is served, nothing is resized");
+        }
+        self.shared.standing.send_modify(|known| {
             known.leads = leads;
+            known.store.trouble = trouble;
             if !leads {
                 known.leader = None;
             }
-            std::mem::replace(&mut known.store.trouble, trouble.clone()) != trouble || is_news
         });
     }
 }
