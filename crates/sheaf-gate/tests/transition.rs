@@ -8,7 +8,7 @@ use sheaf_gate::{Answer, Operation, Scope};
 use sheaf_map::Map;
 use sheaf_protocol::{CopyState, DirectiveRefusal, Order, Refusal, Stage};
 use sheaf_types::{Attempt, PointId, ShardId, TransitionId};
-use world::{World, map_of, order};
+use world::{WORDS, World, map_of, order};
 
 const IDS: [&str; 12] = ["", "a", "a/b", "a?b", "b", "c", "d", "doc#3", "e", "zz", "ünïcode", "🦀"];
 
@@ -326,4 +326,62 @@ fn writers_who_outrun_a_throttle_do_not_keep_a_copy_from_converging() {
         world.pass(100);
     }
     assert_eq!(world.report(1).outgoing[0].state, CopyState::Converged);
+}
+
+#[test]
+fn an_id_whose_write_fails_while_a_comparison_leaves_it_out_is_compared_again() {
+    let (mut world, current, next) = grow();
+    copy(&mut world, &current, &next);
+    let ids = moving(&next);
+    let id = ids[0];
+    // The recipient lacks what the donor holds, and the next pass can't tell: a write to the id is under way.
+    world.nodes.get_mut(&ShardId(2)).unwrap().engine.points.remove(&(WORDS, PointId::from(id)));
+    world.restart(2);
+    world.slow = Some(Vec::new());
+    let failing = world.write(1, id, Some(77));
+    let under_way = world.slow.take();
+    let passes = world.report(1).outgoing[0].passes;
+    // The frame of a write that changes nothing finds that the recipient has restarted.
+    world.write(1, ids[1], Some(first_value(ids[1])));
+    world.pass(2_000);
+    world.slow = under_way;
+    let report = world.report(1).outgoing[0].clone();
+    assert!(report.passes > passes && report.state == CopyState::Converged, "{report:?}");
+    assert_eq!(world.value_at(2, id), None, "the pass left the id out");
+    world.fail_requests();
+    assert!(world.delivered(1, failing), "the engine's own answer is delivered");
+    world.direct(&[1, 2], &current, Some(order(Stage::Fence, 1, &next)));
+    world.pass(2_000);
+    let proof = world.report(1).outgoing[0].proof.expect("drained");
+    assert_eq!(proof.donor.points, ids.len() as u64);
+    assert_eq!(world.value_at(2, id), Some(first_value(id)));
+}
+
+#[test]
+fn an_acknowledgement_that_back_pressure_holds_back_is_given_when_the_fence_begins() {
+    let (mut world, current, next) = grow();
+    copy(&mut world, &current, &next);
+    // Nothing reaches the recipient, and writers dirty more ids than a fence can hand over.
+    world.parked = Some(Vec::new());
+    let goes =
+        |id: &String| next.owner(PointId::from(id.as_str()).placement_key()) == Some(ShardId(2));
+    for id in (0..).map(|number| format!("id-{number}")).filter(goes).take(3_000) {
+        let token = world.write(1, &id, Some(1));
+        assert!(world.delivered(1, token), "{id}: nothing is held back yet");
+    }
+    world.pass(1_000);
+    let id = moving(&next)[0];
+    let written = world.write(1, id, Some(77));
+    assert_eq!(world.value_at(1, id), Some(77));
+    assert!(!world.delivered(1, written), "the engine is done, the acknowledgement is held back");
+    world.direct(&[1, 2], &current, Some(order(Stage::Fence, 1, &next)));
+    assert!(world.delivered(1, written), "it is given before the fence can lead to the move");
+    world.release_frames(|_| {});
+    world.pass(5_000);
+    assert!(world.report(1).outgoing[0].proof.is_some());
+    world.direct(&[2, 1], &next, None);
+    world.pass(500);
+    assert_eq!(world.value_at(2, id), Some(77));
+    let answers = &world.nodes[&ShardId(1)].answers[&written];
+    assert!(matches!(answers.as_slice(), [Answer::Go { .. }, Answer::Deliver]), "{answers:?}");
 }

@@ -65,11 +65,13 @@ impl CoordinatorNode {
 impl World {
     pub fn boot_coordinator(&mut self, n: u32) {
         let proc = Proc::Coordinator(n);
+        let reigns = self.has_other_coordinator(n);
+        if !reigns && !self.record_file_is_read(n) {
+            return;
+        }
         if let Some(machine) = self.machines.get_mut(&proc) {
             machine.up = true;
         }
-        let others = (0..self.drawn.coordinators).filter(|other| *other != n);
-        let reigns = others.map(Proc::Coordinator).any(|other| self.life(other).is_some());
         mark!(reigns, "a coordinator starts while another one runs");
         let now = self.clock(proc);
         let stale = self.knobs.store_stale;
@@ -100,16 +102,51 @@ impl World {
         mark!(busy && applied, "a coordinator dies before it hears that its write was stored");
         mark!(busy && !applied, "a coordinator dies while its write is on its way");
         *node = CoordinatorNode { next_token: node.next_token, ..CoordinatorNode::default() };
+        let Some(StoreCall::Write(write)) = call.filter(|_| busy && !applied) else { return };
+        let torn = self.knobs.record_torn;
+        if !self.has_other_coordinator(n) && self.disk_of_store(n).chance(torn) {
+            self.record_file_at_power_cut(n, &write);
+            return;
+        }
         // What was on its way to the store may still arrive.
-        if let Some(StoreCall::Write(write)) = call
-            && busy
-            && !applied
-            && self.disk_of_store(n).chance(0.5)
-        {
+        if self.disk_of_store(n).chance(0.5) {
             let number = self.store.delay(write);
             let at_us = self.now_us + self.disk_of_store(n).below(300_000);
             self.queue.plan(at_us, Happening::StoreLate { number });
         }
+    }
+
+    /// Only a coordinator that is alone can have its store in a file.
+    fn has_other_coordinator(&self, n: u32) -> bool {
+        let others = (0..self.drawn.coordinators).filter(|other| *other != n);
+        others.map(Proc::Coordinator).any(|other| self.life(other).is_some())
+    }
+
+    fn record_file_at_power_cut(&mut self, n: u32, write: &StoreWrite) {
+        let before = Arc::clone(self.store.record());
+        if before.stamp() != write.expects {
+            return;
+        }
+        self.stats.faults += 1;
+        let number = self.disk_of_store(n).number();
+        let (disk, changed) = self.record_at_power_cut(&*before, &*write.record, number);
+        if changed {
+            mark!("what the only coordinator wrote when the power went is durable");
+            self.store_write(write);
+        }
+        self.store.disk = disk;
+    }
+
+    /// Whether the record's file could be read; if not, the coordinator starts again once its operator has put it back.
+    fn record_file_is_read(&mut self, n: u32) -> bool {
+        let flipped = self.knobs.record_flipped;
+        let flips = self.disk_of_store(n).chance(flipped);
+        let number = if flips { self.disk_of_store(n).number() } else { 0 };
+        let (disk, record) = (self.store.disk.take(), Arc::clone(self.store.record()));
+        let flip = flips.then_some(number);
+        let read = self.record_is_read(Proc::Coordinator(n), disk, &*record, flip);
+        mark!(!read, "the only coordinator refuses to start on a record with a flipped bit");
+        read
     }
 
     pub fn coordinator_event(&mut self, n: u32, event: Event) {

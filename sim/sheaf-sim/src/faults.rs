@@ -1,9 +1,15 @@
 //! What a fault does: processes end and start again, crash between two effects, and are healed at last. Plans say when.
 
+use std::fmt::Debug;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sheaf_stores::StoreError;
 use sheaf_types::buggify::Buggify;
 use sheaf_types::mark;
 
 use crate::machine::Proc;
+use crate::record_disk::RecordDisk;
 use crate::world::{Happening, Stage, World};
 
 /// What clocks show when a run begins, and by how much they may differ, in milliseconds.
@@ -145,6 +151,62 @@ impl World {
         mark!("a process dies between two effects of one event");
         self.crash_for_a_while(proc, down_us, instead);
         true
+    }
+
+    /// The power goes while a record is written. Returns the disk, and whether the new record is in its place.
+    pub fn record_at_power_cut<T: Serialize + DeserializeOwned>(
+        &mut self,
+        before: &T,
+        record: &T,
+        number: u64,
+    ) -> (Option<RecordDisk>, bool) {
+        let cut = RecordDisk::holding(before, number)
+            .and_then(|disk| disk.write_at_power_cut(record).map(|left| (disk, left)));
+        match cut {
+            Ok((disk, left)) => {
+                if left.confirmed && !left.changed {
+                    self.broken("I5 durable", "a record that was said to be durable is gone");
+                }
+                (Some(disk), left.changed)
+            }
+            Err(error) => {
+                self.broken("I5 durable", &format!("a record can't be written: {error}"));
+                (None, false)
+            }
+        }
+    }
+
+    /// Has a process that starts read its record as the real store does; `flip`: with a wrong bit, drawn from that number. When the
+    /// store refuses that, the operator puts the file back and starts the process again. Returns whether it starts now.
+    pub fn record_is_read<T: Serialize + DeserializeOwned + PartialEq + Debug>(
+        &mut self,
+        proc: Proc,
+        disk: Option<RecordDisk>,
+        record: &T,
+        flip: Option<u64>,
+    ) -> bool {
+        if disk.is_none() && flip.is_none() {
+            return true;
+        }
+        let disk = disk.map_or_else(|| RecordDisk::holding(record, flip.unwrap_or_default()), Ok);
+        let read = disk.and_then(|disk| {
+            flip.inspect(|_| disk.flip_a_bit());
+            disk.read::<T>()
+        });
+        match read {
+            Ok(Some(found)) if found == *record => true,
+            Err(StoreError::Damaged(reason)) if flip.is_some() => {
+                self.stats.faults += 1;
+                self.log(|| format!("{proc:?} doesn't start: {reason}"));
+                let after_us = 100_000 + self.dice.processes.of(proc.code()).around(1_000_000);
+                self.start(proc, after_us);
+                false
+            }
+            read => {
+                self.broken("I5 durable", &format!("{proc:?} reads {read:?} for {record:?}"));
+                false
+            }
+        }
     }
 
     /// Ends all faults for ever.

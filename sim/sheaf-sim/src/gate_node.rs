@@ -16,6 +16,7 @@ use sheaf_types::{CollectionId, MapVersion, PointId, ShardId, StoreId, mark};
 use crate::engine::Engine;
 use crate::gate_engine::EngineOp;
 use crate::machine::Proc;
+use crate::record_disk::RecordDisk;
 use crate::wire::{CallId, DataReply, DataRequest, Found, Message, Purpose, Reply, Work};
 use crate::world::{Happening, World};
 
@@ -58,6 +59,8 @@ pub struct GateNode {
     pub ops: BTreeMap<u64, EngineOp>,
     pub next_op: u64,
     ledger: VecDeque<Persist>,
+    /// The ledger's file, if the next start has to read it: the power went in the middle of a write.
+    disk: Option<RecordDisk>,
 }
 
 impl GateNode {
@@ -73,6 +76,7 @@ impl GateNode {
             ops: BTreeMap::new(),
             next_op: 0,
             ledger: VecDeque::new(),
+            disk: None,
         }
     }
 }
@@ -108,6 +112,9 @@ fn points_at(collection: CollectionId, work: &Work, found: &Found) -> Vec<PointA
 impl World {
     pub fn boot_gate(&mut self, gate: u32) {
         let proc = Proc::Gate(gate);
+        if !self.ledger_is_read(gate) {
+            return;
+        }
         if let Some(machine) = self.machines.get_mut(&proc) {
             machine.up = true;
         }
@@ -136,12 +143,38 @@ impl World {
         node.core = None;
         node.questions.clear();
         let ledger = std::mem::take(&mut node.ledger);
+        let torn = self.knobs.record_torn;
         if let Some(persist) = ledger.front()
-            && self.disk(gate).chance(0.4)
+            && match self.disk(gate).chance(torn) {
+                true => self.ledger_at_power_cut(gate, &persist.record),
+                false => self.disk(gate).chance(0.4),
+            }
         {
             mark!("what a gate wrote when it died is durable");
             self.persisted(gate, &persist.record.clone());
         }
+    }
+
+    /// The power goes while the ledger is written. Returns whether the new record is in its place.
+    fn ledger_at_power_cut(&mut self, gate: u32, record: &GateRecord) -> bool {
+        self.stats.faults += 1;
+        let number = self.disk(gate).number();
+        let before = Arc::clone(&self.gates[gate as usize].record);
+        let (disk, changed) = self.record_at_power_cut(&*before, record, number);
+        self.gates[gate as usize].disk = disk;
+        changed
+    }
+
+    /// Whether the ledger's file could be read; if not, the gate starts again once its operator has put it back.
+    fn ledger_is_read(&mut self, gate: u32) -> bool {
+        let flipped = self.knobs.record_flipped;
+        let flips = self.disk(gate).chance(flipped);
+        let number = if flips { self.disk(gate).number() } else { 0 };
+        let node = &mut self.gates[gate as usize];
+        let (disk, record) = (node.disk.take(), Arc::clone(&node.record));
+        let read = self.record_is_read(Proc::Gate(gate), disk, &*record, flips.then_some(number));
+        mark!(!read, "a gate refuses to start on a record with a flipped bit");
+        read
     }
 
     fn load_of(&self, gate: u32) -> Load {

@@ -46,6 +46,10 @@ pub struct Knobs {
     pub store_unknown: f64,
     /// Of the starts of a coordinator, those on a record that the store has had before.
     pub store_stale: f64,
+    /// Of the deaths of a gate, or of the only coordinator, while its record is being written: those by which the power goes.
+    pub record_torn: f64,
+    /// Of the starts of a gate, or of the only coordinator: those with a flipped bit in its record.
+    pub record_flipped: f64,
 
     /// Rare but legal turns in the cores.
     pub buggify: bool,
@@ -115,6 +119,7 @@ pub fn draw(seed: u64) -> (Knobs, Habits) {
     knobs.draw_disks(&mut dice);
     habits.draw(&mut dice);
     knobs.draw_limits(&mut Dice::new(seed, Purpose::Knobs, 1));
+    knobs.draw_records(&mut Dice::new(seed, Purpose::Knobs, 2));
     // Few seeds are long; what happens in them happens slowly, so that they cost no more than others.
     if dice.chance(0.02) {
         knobs.safety_us = dice.between(130, 200) * 1_000_000;
@@ -189,6 +194,8 @@ impl Knobs {
             store_unknown: 0.0,
             engine_forgets: 0.0,
             store_stale: 0.0,
+            record_torn: 0.0,
+            record_flipped: 0.0,
             buggify: false,
             limits: Limits::default(),
         }
@@ -254,6 +261,15 @@ impl Knobs {
         }
     }
 
+    fn draw_records(&mut self, dice: &mut Dice) {
+        if dice.chance(0.5) {
+            self.record_torn = dice.share(0.5, 1.0);
+        }
+        if dice.chance(0.15) {
+            self.record_flipped = dice.share(0.05, 0.5);
+        }
+    }
+
     /// Ends every fault; sizes and speeds stay.
     pub fn heal(&mut self) {
         let calm = Self::calm();
@@ -273,7 +289,7 @@ impl Knobs {
         };
     }
 
-    fn rates(&self) -> [(&'static str, f64); 11] {
+    fn rates(&self) -> [(&'static str, f64); 13] {
         [
             ("straggler", self.straggler),
             ("loss", self.loss),
@@ -285,6 +301,8 @@ impl Knobs {
             ("engine_late", self.engine_late),
             ("store_unknown", self.store_unknown),
             ("store_stale", self.store_stale),
+            ("record_torn", self.record_torn),
+            ("record_flipped", self.record_flipped),
             ("engine_forgets", self.engine_forgets),
         ]
     }

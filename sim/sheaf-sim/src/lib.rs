@@ -23,6 +23,7 @@ pub mod operator;
 pub mod picture;
 pub mod plan;
 pub mod queue;
+pub mod record_disk;
 pub mod recording;
 pub mod report;
 pub mod router_node;

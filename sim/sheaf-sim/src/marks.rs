@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 pub const SEEDS_MIN: u64 = 100_000;
 
 /// Every mark, in the order of letters.
-pub const DECLARED: [&str; 160] = [
+pub const DECLARED: [&str; 165] = [
     "a batch is applied in part",
     "a cancel comes too late",
     "a change of the catalogue waits for the fence",
@@ -63,6 +63,7 @@ pub const DECLARED: [&str; 160] = [
     "a gate learns of a commit that came after its own transition",
     "a gate refuses a deposed coordinator",
     "a gate refuses a late directive",
+    "a gate refuses to start on a record with a flipped bit",
     "a gate starts before it is swept",
     "a gate starts between an order and its preparation",
     "a gate that is no shard is told to leave",
@@ -97,6 +98,8 @@ pub const DECLARED: [&str; 160] = [
     "a recipient waits for a search that sees everything",
     "a recipient's engine fails at a frame",
     "a recipient's refusal makes a stream begin anew",
+    "a record is torn when the power goes",
+    "a record's new name is lost when the power goes",
     "a repeated frame is answered from memory",
     "a report comes after a newer one",
     "a request comes whose answer is there already",
@@ -168,9 +171,11 @@ pub const DECLARED: [&str; 160] = [
     "something is asked while a write is in doubt",
     "the catalogue changes while a transition runs",
     "the map changes in the middle of a sweep",
+    "the only coordinator refuses to start on a record with a flipped bit",
     "the store can't be read while a write is in doubt",
     "too many requests are held for one more",
     "what a gate wrote when it died is durable",
+    "what the only coordinator wrote when the power went is durable",
 ];
 
 /// How many runs hit a mark, and how often in all.

@@ -8,6 +8,7 @@ use sheaf_coordinator::{CoordinatorRecord, StoreWrite};
 use sheaf_types::ClusterId;
 
 use crate::dice::Dice;
+use crate::record_disk::RecordDisk;
 
 /// Earlier records that a late start may still have read.
 const EARLIER_MAX: usize = 8;
@@ -19,13 +20,15 @@ pub struct Store {
     earlier: VecDeque<Arc<CoordinatorRecord>>,
     late: BTreeMap<u64, StoreWrite>,
     next_late: u64,
+    /// The record's file, if the next start has to read it: the power went in the middle of a write.
+    pub disk: Option<RecordDisk>,
 }
 
 impl Store {
     pub fn new(seed: u64) -> Self {
         let record = CoordinatorRecord::new(ClusterId::from(format!("cluster-{seed}")));
         let earlier = VecDeque::new();
-        Self { record: Arc::new(record), earlier, late: BTreeMap::new(), next_late: 0 }
+        Self { record: Arc::new(record), earlier, late: BTreeMap::new(), next_late: 0, disk: None }
     }
 
     pub fn record(&self) -> &Arc<CoordinatorRecord> {
@@ -43,6 +46,7 @@ impl Store {
     pub fn compare_and_set(&mut self, write: &StoreWrite) -> bool {
         let expected = self.record.stamp() == write.expects;
         if expected {
+            self.disk = None;
             let before = std::mem::replace(&mut self.record, Arc::clone(&write.record));
             self.earlier.push_back(before);
             if self.earlier.len() > EARLIER_MAX {

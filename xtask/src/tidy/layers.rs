@@ -90,6 +90,8 @@ const LAYERS: [(&str, &[&str]); 19] = [
             "sheaf-coordinator",
             "sheaf-gate",
             "sheaf-router",
+            // Below the simulated machines' records.
+            "sheaf-stores",
             "sheaf-checkers",
         ],
     ),

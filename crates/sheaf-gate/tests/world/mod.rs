@@ -233,6 +233,15 @@ impl World {
         self.run();
     }
 
+    /// The engines surely did nothing of what they had let wait.
+    pub fn fail_requests(&mut self) {
+        for (shard, token, _) in self.slow.take().unwrap_or_default() {
+            self.bodies.remove(&token);
+            self.handle(shard, Event::RequestDone { token, outcome: Outcome::Failed });
+        }
+        self.run();
+    }
+
     /// Lets time pass in steps of 10 ms.
     pub fn pass(&mut self, ms: u64) {
         for _ in 0..ms / 10 {
