@@ -4,6 +4,7 @@ mod access;
 mod conformance;
 mod damage;
 mod doubt;
+mod election;
 mod late;
 mod members;
 
