@@ -4,12 +4,13 @@ use sheaf_stores::{Loaded, Store, StoreError, StoreOutcome};
 use sheaf_tests::Etcd;
 
 use crate::{CALM_MS, loaded, options, pattern, stored};
-use sheaf_etcd::EtcdStore;
+use sheaf_etcd::{EtcdAccess, EtcdStore};
 
 const PREFIX: &str = "/ours";
 
 fn store_of(etcd: &Etcd, prefix: &str, password: &str) -> EtcdStore {
-    let access = Some(("sheaf".to_owned(), password.to_owned()));
+    let login = Some(("sheaf".to_owned(), password.to_owned()));
+    let access = EtcdAccess { login, tls: None };
     EtcdStore::new(sheaf_etcd::EtcdOptions { access, ..options(&etcd.url(prefix), CALM_MS) })
 }
 

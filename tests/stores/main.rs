@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use sheaf_etcd::{EtcdAddress, EtcdOptions, EtcdStore};
+use sheaf_etcd::{EtcdAccess, EtcdAddress, EtcdOptions, EtcdStore};
 use sheaf_stores::{Etag, Loaded, Store, StoreOutcome};
 
 /// Milliseconds that a call may take where nothing is broken, on a busy machine.
@@ -37,7 +37,7 @@ fn store(url: &str, deadline_ms: u64) -> EtcdStore {
 fn options(url: &str, deadline_ms: u64) -> EtcdOptions {
     EtcdOptions {
         address: EtcdAddress::parse(url).unwrap_or_else(|why| panic!("{why}")),
-        access: None,
+        access: EtcdAccess::default(),
         writer: format!("w{}", unique()),
         deadline: Duration::from_millis(deadline_ms),
     }

@@ -1,4 +1,4 @@
-//! Where an etcd is, as an operator writes it: `etcd://HOST:PORT[,HOST:PORT…][/PREFIX]`.
+//! Where an etcd is, as an operator writes it: `etcd://HOST:PORT[,HOST:PORT…][/PREFIX]`, or `etcds://…` for TLS.
 
 use std::net::IpAddr;
 
@@ -14,6 +14,8 @@ pub struct EtcdAddress {
     pub members: Vec<String>,
     /// Begins with a slash and doesn't end with one.
     pub prefix: String,
+    /// Members are spoken to in TLS.
+    pub is_tls: bool,
 }
 
 /// Why a text is no address of an etcd.
@@ -28,11 +30,10 @@ impl EtcdAddress {
     /// It is none: the sentence says why.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
         let refused = |why: String| Err(AddressError(why));
-        if text.starts_with("etcds://") {
-            return refused(format!("{text:?}: Sheaf can't speak TLS to etcd yet"));
-        }
-        let Some(rest) = text.strip_prefix("etcd://") else {
-            return refused(format!("{text:?} doesn't begin with etcd://"));
+        let is_tls = text.starts_with("etcds://");
+        let rest = text.strip_prefix("etcd://").or_else(|| text.strip_prefix("etcds://"));
+        let Some(rest) = rest else {
+            return refused(format!("{text:?} begins neither with etcd:// nor with etcds://"));
         };
         if rest.contains('@') {
             return refused(
@@ -58,7 +59,7 @@ impl EtcdAddress {
         }
         let prefix =
             if prefix.is_empty() { PREFIX_DEFAULT.to_owned() } else { format!("/{prefix}") };
-        Ok(Self { members, prefix })
+        Ok(Self { members, prefix, is_tls })
     }
 
     /// The first member that isn't on this machine: what is said to it can be read on the wire.
@@ -112,14 +113,15 @@ mod tests {
         assert_eq!(three.0, ["h1:2379", "h2:12379", "h3:2379"]);
         assert_eq!(three.1, "/a/b");
         assert_eq!(parsed("etcd://10.0.0.1/").1, "/sheaf");
+        let is_tls = |text| EtcdAddress::parse(text).is_ok_and(|address| address.is_tls);
+        assert_eq!((is_tls("etcds://h1"), is_tls("etcd://h1")), (true, false));
         assert_eq!(parsed("etcd://[::1]:99,[fd00::2]").0, ["[::1]:99", "[fd00::2]:2379"]);
     }
 
     #[test]
     fn what_is_no_address_is_refused_with_a_reason() {
         for (text, why) in [
-            ("http://h1:2379", "doesn't begin with etcd://"),
-            ("etcds://h1:2379", "TLS"),
+            ("http://h1:2379", "neither with etcd://"),
             ("etcd://", "no member"),
             ("etcd://h1,,h2", "no member"),
             ("etcd://h1:0", "no port"),

@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
-use etcd_client::{GetOptions, Txn, TxnOp, TxnOpResponse};
+use etcd_client::{GetOptions, KeyValue, Txn, TxnOp, TxnOpResponse, TxnResponse};
 use sheaf_stores::{Election, Look, Reply, StoreError};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
@@ -164,24 +164,18 @@ impl State {
         let head = TxnOp::get(self.keys.head(), None);
         let answered = self.members.txn(Txn::new().and_then([everyone, head])).await;
         let answered = answered.map_err(|rejected| StoreError::Unavailable(rejected.reason))?;
-        let mut found = answered.response.op_responses().into_iter().map(|each| match each {
-            TxnOpResponse::Get(get) => get.kvs().to_vec(),
-            TxnOpResponse::Put(_) | TxnOpResponse::Delete(_) | TxnOpResponse::Txn(_) => Vec::new(),
-        });
-        let mut everyone = found.next().unwrap_or_default();
-        everyone.sort_by_key(etcd_client::KeyValue::create_revision);
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let etag = match found.next().unwrap_or_default().first() {
+        let everyone = by_age(&answered.response);
+        let etag = match found(&answered.response).get(1).and_then(|found| found.first()) {
             None => None,
             Some(head) => Head::read(head.value()).map_err(StoreError::Damaged)?.etag(),
         };
         if let Some(held) = &self.held
-            && !everyone.iter().any(|kv| kv.key() == held.key.as_bytes())
+            && !everyone.iter().any(|(key, _)| *key == held.key)
         {
             self.held = None; // It has ended, whatever this process's clock says; the next look stands anew.
         }
-        let first = everyone.first().map(|kv| text(kv.key()));
-        let standing = everyone.iter().map(|kv| text(kv.value())).collect();
+        let first = everyone.first().map(|(key, _)| key.clone());
+        let standing = everyone.into_iter().map(|(_, said)| said).collect();
         Ok(Looked { look: Look { standing, etag }, first })
     }
 
@@ -208,4 +202,22 @@ impl State {
         self.held = Some(Held { lease: id, key, until, renew_at });
         Ok(())
     }
+}
+
+/// What each read of a transaction found.
+fn found(response: &TxnResponse) -> Vec<Vec<KeyValue>> {
+    let each = response.op_responses().into_iter();
+    let found = each.map(|each| match each {
+        TxnOpResponse::Get(get) => get.kvs().to_vec(),
+        TxnOpResponse::Put(_) | TxnOpResponse::Delete(_) | TxnOpResponse::Txn(_) => Vec::new(),
+    });
+    found.collect()
+}
+
+/// Keys and values of who stands, by age, where a transaction's first read is of all of them.
+pub(crate) fn by_age(response: &TxnResponse) -> Vec<(String, String)> {
+    let mut everyone = found(response).into_iter().next().unwrap_or_default();
+    everyone.sort_by_key(KeyValue::create_revision);
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    everyone.iter().map(|kv| (text(kv.key()), text(kv.value()))).collect()
 }

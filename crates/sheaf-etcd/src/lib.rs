@@ -13,4 +13,5 @@ mod store;
 pub use address::{AddressError, EtcdAddress};
 pub use election::EtcdElection;
 pub use head::{PAGE_BYTES_MAX, RECORD_BYTES_MAX};
+pub use members::{EtcdAccess, EtcdTls};
 pub use store::{EtcdOptions, EtcdStore};

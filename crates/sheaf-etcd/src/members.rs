@@ -17,10 +17,52 @@ const REFUSALS: [i32; 4] = [3, NOT_FOUND, 7, 9];
 /// Of these, what is said of a lease that has ended.
 const NOT_FOUND: i32 = 5;
 
+/// How members are spoken to.
+#[derive(Clone, Default)]
+pub struct EtcdAccess {
+    /// User and password.
+    pub login: Option<(String, String)>,
+    /// `None`: in plain text.
+    pub tls: Option<EtcdTls>,
+}
+
+/// How members prove who they are, and we.
+#[derive(Clone)]
+pub struct EtcdTls {
+    /// Certificates of who has signed theirs, in PEM.
+    pub ca: Vec<u8>,
+    /// Our certificate and its key, in PEM, for members that ask for one.
+    pub identity: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl EtcdAccess {
+    fn endpoint(&self, member: &str) -> String {
+        if self.tls.is_some() { format!("https://{member}") } else { member.to_owned() }
+    }
+
+    fn options(&self) -> ConnectOptions {
+        let mut options = ConnectOptions::new();
+        if let Some((user, password)) = &self.login {
+            options = options.with_user(user.as_str(), password.as_str());
+        }
+        // The simulated etcd has no TLS, and is never given any.
+        #[cfg(not(madsim))]
+        if let Some(tls) = &self.tls {
+            let ca = etcd_client::Certificate::from_pem(&tls.ca);
+            let mut with = etcd_client::TlsOptions::new().ca_certificate(ca);
+            if let Some((certificate, key)) = &tls.identity {
+                with = with.identity(etcd_client::Identity::from_pem(certificate, key));
+            }
+            options = options.with_tls(with);
+        }
+        options
+    }
+}
+
 /// Connections to each member, and which one answered last.
 pub struct Members {
     members: Vec<(String, Option<Client>)>,
-    access: Option<(String, String)>,
+    access: EtcdAccess,
     at: usize,
     /// For one try at one member.
     try_max: Duration,
@@ -46,7 +88,7 @@ pub struct Rejected {
 }
 
 impl Members {
-    pub fn new(members: Vec<String>, access: Option<(String, String)>, try_max: Duration) -> Self {
+    pub fn new(members: Vec<String>, access: EtcdAccess, try_max: Duration) -> Self {
         assert!(!members.is_empty(), "an etcd has members");
         let members = members.into_iter().map(|member| (member, None)).collect();
         let trouble = "no member answered in time".to_owned();
@@ -154,10 +196,8 @@ impl Members {
         let client = match client {
             Some(client) => client.clone(),
             None => {
-                let options = self.access.as_ref().map(|(user, password)| {
-                    ConnectOptions::new().with_user(user.as_str(), password.as_str())
-                });
-                let connected = Client::connect([member.as_str()], options).await;
+                let (endpoint, options) = (self.access.endpoint(member), self.access.options());
+                let connected = Client::connect([endpoint], Some(options)).await;
                 let connected = connected.map_err(|error| Failed::of(&error, false))?;
                 client.insert(connected).clone()
             }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use etcd_client::{Compare, CompareOp, GetOptions, Txn, TxnOp, TxnOpResponse, TxnResponse};
 use sheaf_stores::{Etag, Loaded, StoreError, StoreOutcome};
 
-use crate::election::{Badge, Office};
+use crate::election::{Badge, Office, by_age};
 use crate::head::{
     Head, Keys, PAGE_BYTES_MAX, PAGES_A_READ_MAX, PAGES_A_WRITE_MAX, RECORD_BYTES_MAX, Record,
     epoch_of, folder, pages,
@@ -148,6 +148,15 @@ impl State {
         Err(StoreError::Unavailable(
             "the record in etcd is replaced faster than it can be read".to_owned(),
         ))
+    }
+
+    /// What each process says that stands for election, the leader first.
+    pub async fn standing(&mut self) -> Result<Vec<String>, StoreError> {
+        let prefix = GetOptions::new().with_prefix();
+        let everyone = TxnOp::get(self.keys.all_standing(), Some(prefix));
+        let answered = self.members.txn(Txn::new().and_then([everyone])).await;
+        let answered = answered.map_err(|rejected| StoreError::Unavailable(rejected.reason))?;
+        Ok(by_age(&answered.response).into_iter().map(|(_, said)| said).collect())
     }
 
     pub async fn write(

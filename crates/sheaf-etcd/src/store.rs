@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use crate::address::EtcdAddress;
 use crate::election::{EtcdElection, Office};
 use crate::head::{Keys, RECORD_BYTES_MAX};
-use crate::members::Members;
+use crate::members::{EtcdAccess, Members};
 use crate::state::State;
 
 /// Tries that fit into a deadline: a member that hangs leaves time for two others.
@@ -21,8 +21,7 @@ const TRIES_A_DEADLINE: u32 = 4;
 #[derive(Clone)]
 pub struct EtcdOptions {
     pub address: EtcdAddress,
-    /// User and password.
-    pub access: Option<(String, String)>,
+    pub access: EtcdAccess,
     /// Drawn anew for each store: no other writer has it.
     pub writer: String,
     /// For one call; after it the answer is "unavailable", "not stored", or "unknown".
@@ -61,6 +60,18 @@ impl EtcdStore {
         let members = Members::new(address.members, access, deadline / TRIES_A_DEADLINE);
         let state = Mutex::new(State::new(Keys(address.prefix), writer, members, office));
         Self { state, deadline }
+    }
+
+    /// What the processes say of themselves that stand for election here, the leader first.
+    ///
+    /// # Errors
+    /// Nothing could be learnt.
+    pub async fn standing(&self) -> Result<Vec<String>, StoreError> {
+        let standing = async { self.state.lock().await.standing().await };
+        match timeout(self.deadline, standing).await {
+            Ok(standing) => standing,
+            Err(_) => Err(StoreError::Unavailable(self.too_late())),
+        }
     }
 
     async fn write(&self, expected: Option<Etag>, bytes: Bytes) -> StoreOutcome {

@@ -20,7 +20,7 @@ use tracing::{info, warn};
 
 pub use candidate::CandidateParts;
 pub use gates::{GateReply, Gates};
-pub use open::{CoordinatorOpenError, CoordinatorParts, RecordError};
+pub use open::{CoordinatorOpenError, CoordinatorParts, RecordError, read_record};
 pub use standing::{Peer, Standing, StoreHealth};
 
 use crate::clock::Clock;

@@ -152,7 +152,8 @@ fn temporary(name: &str) -> String {
     format!("{name}.new")
 }
 
-fn encode(etag: Etag, record: &[u8]) -> Vec<u8> {
+/// A record as a file of its own: what a store writes, and what a backup is.
+pub fn encode(etag: Etag, record: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(HEADER_BYTES + record.len());
     bytes.extend_from_slice(MAGIC);
     bytes.put_u32_le(FORMAT);
@@ -171,8 +172,11 @@ fn checksum(described: &[u8], record: &[u8]) -> u128 {
     hasher.finish_128()
 }
 
-/// The record in a file's bytes, or what is wrong with them.
-fn decode(bytes: Bytes) -> Result<Loaded, String> {
+/// The record in a file's bytes.
+///
+/// # Errors
+/// They aren't what [`encode`] has made: says what is wrong, beginning with a verb.
+pub fn decode(bytes: Bytes) -> Result<Loaded, String> {
     let length = bytes.len();
     let Some((header, record)) = bytes.split_at_checked(HEADER_BYTES) else {
         return Err(format!("is damaged: its {length} bytes are less than a header"));

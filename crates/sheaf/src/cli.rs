@@ -12,6 +12,7 @@ mod plan;
 mod report;
 mod reweight;
 mod status;
+mod store;
 mod throttle;
 mod verify;
 mod watch;
@@ -88,6 +89,8 @@ pub enum Command {
     Import(import::ImportArgs),
     /// List, create or drop collections
     Collections(collections::CollectionsArgs),
+    /// A coordinator's record as a file: backups, and moves between a folder and etcd
+    Store(store::StoreArgs),
 }
 
 /// Whom to ask, and how to answer.
@@ -231,6 +234,7 @@ impl Command {
             Self::Report(args) => args.target.json,
             Self::Import(args) => args.target.json,
             Self::Collections(args) => args.target.json,
+            Self::Store(args) => store::wants_json(args),
         }
     }
 
@@ -265,6 +269,7 @@ impl Command {
             Self::Verify(target) => verify::run(target).await,
             Self::Import(args) => import::run(args).await,
             Self::Collections(args) => collections::run(args).await,
+            Self::Store(args) => store::run(args).await,
         }
     }
 }

@@ -6,7 +6,7 @@ mod coordinator;
 mod listen;
 mod router;
 mod shard;
-mod store;
+pub mod store;
 
 use std::path::{Path, PathBuf};
 
@@ -66,17 +66,14 @@ pub struct CommonFlags {
     exit_with_stdin: bool,
 }
 
-/// `sheaf coordinator`
+/// Where a coordinator's state is kept.
 #[derive(Clone, Debug, Default, Args, Serialize)]
-pub struct CoordinatorFlags {
-    #[command(flatten)]
-    #[serde(flatten)]
-    common: CommonFlags,
+pub struct PlaceFlags {
     /// Where its state is kept
     #[arg(long, value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     data_dir: Option<PathBuf>,
-    /// Keep its state in etcd instead: etcd://HOST:PORT,HOST:PORT,HOST:PORT[/PREFIX]
+    /// Keep its state in etcd instead: etcd://HOST:PORT,HOST:PORT,HOST:PORT[/PREFIX], or etcds://… for TLS
     #[arg(long, value_name = "URL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     store: Option<String>,
@@ -88,6 +85,39 @@ pub struct CoordinatorFlags {
     #[arg(long, value_name = "PASSWORD")]
     #[serde(skip_serializing_if = "Option::is_none")]
     etcd_password: Option<String>,
+    /// Who has signed the certificates of etcd's members, in PEM; with etcds://
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    etcd_ca: Option<PathBuf>,
+    /// Its own certificate for etcd, in PEM
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    etcd_cert: Option<PathBuf>,
+    /// The key of that certificate, in PEM
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    etcd_key: Option<PathBuf>,
+}
+
+impl PlaceFlags {
+    /// These flags over a coordinator's environment.
+    ///
+    /// # Errors
+    /// A variable can't be understood.
+    pub fn settings(&self) -> Result<config::CoordinatorSettings, Failure> {
+        Ok(settings::<config::CoordinatorSettings>(None, self)?.role)
+    }
+}
+
+/// `sheaf coordinator`
+#[derive(Clone, Debug, Default, Args, Serialize)]
+pub struct CoordinatorFlags {
+    #[command(flatten)]
+    #[serde(flatten)]
+    common: CommonFlags,
+    #[command(flatten)]
+    #[serde(flatten)]
+    place: PlaceFlags,
     /// Where the other coordinators, and their callers, reach this one; where it listens, unless given
     #[arg(long, value_name = "URL")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -218,7 +248,7 @@ fn failed(error: impl std::fmt::Display) -> Failure {
 }
 
 /// Settings that can't be used are wrong usage: nothing was started.
-fn usage(error: config::SettingsError) -> Failure {
+pub fn usage(error: config::SettingsError) -> Failure {
     Failure::Usage(error.to_string())
 }
 

@@ -15,7 +15,7 @@ use tracing::{info, warn};
 use super::CoordinatorHost;
 use super::core::Shared;
 use super::gates::Gates;
-use super::open::read;
+use super::open::read_record;
 use super::standing::{Peer, Standing, StoreHealth};
 use crate::clock::Clock;
 use crate::entropy;
@@ -115,7 +115,8 @@ impl Candidate {
     /// Reads the record and shows it.
     async fn show(&mut self) -> Result<(), StoreError> {
         let Some(loaded) = self.parts.store.load().await? else { return Ok(()) };
-        let record = read(&loaded.bytes).map_err(|why| StoreError::Damaged(why.to_string()))?;
+        let record =
+            read_record(&loaded.bytes).map_err(|why| StoreError::Damaged(why.to_string()))?;
         let core = passive(self.parts.clock, &self.parts.config, Arc::new(record));
         self.shared.follow(core);
         self.shown = Some(loaded.etag);
@@ -138,7 +139,7 @@ impl Candidate {
             let Some(loaded) = loaded else {
                 return Some((CoordinatorRecord::new(self.parts.new_cluster_id.clone()), None));
             };
-            match read(&loaded.bytes) {
+            match read_record(&loaded.bytes) {
                 Ok(record) => return Some((record, Some(loaded.etag))),
                 Err(error) => {
                     // Another version of Sheaf may be able to go on.

@@ -68,7 +68,7 @@ impl CoordinatorHost {
         let known = loaded.as_ref().map(|loaded| loaded.etag);
         let record = match loaded {
             None => CoordinatorRecord::new(new_cluster_id),
-            Some(loaded) => read(&loaded.bytes)?,
+            Some(loaded) => read_record(&loaded.bytes)?,
         };
         let record = Arc::new(record);
         let read = Coordinator::new(clock.now(), Arc::clone(&record), config.clone(), seed);
@@ -80,7 +80,10 @@ impl CoordinatorHost {
 }
 
 /// The record in these bytes.
-pub(super) fn read(bytes: &[u8]) -> Result<CoordinatorRecord, RecordError> {
+///
+/// # Errors
+/// It isn't one that this version can read.
+pub fn read_record(bytes: &[u8]) -> Result<CoordinatorRecord, RecordError> {
     let record: CoordinatorRecord = serde_json::from_slice(bytes)
         .map_err(|error| RecordError::Unreadable { reason: error.to_string() })?;
     if record.format != RECORD_FORMAT {

@@ -66,6 +66,10 @@ pub struct CoordinatorSettings {
     pub store: Option<String>,
     pub etcd_user: Option<String>,
     pub etcd_password: Option<String>,
+    /// Files in PEM: who signs the members' certificates, our own one, and its key. With `etcds://…` only.
+    pub etcd_ca: Option<PathBuf>,
+    pub etcd_cert: Option<PathBuf>,
+    pub etcd_key: Option<PathBuf>,
     /// Where the other coordinators and their callers reach it; where it listens, unless given.
     pub advertise: Option<String>,
     /// Seconds for which a leader that is gone leads on in etcd.
@@ -90,6 +94,9 @@ impl Default for CoordinatorSettings {
             store: None,
             etcd_user: None,
             etcd_password: None,
+            etcd_ca: None,
+            etcd_cert: None,
+            etcd_key: None,
             advertise: None,
             lease_secs: LEASE_SECS_DEFAULT,
             shards: Vec::new(),

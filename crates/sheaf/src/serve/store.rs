@@ -2,11 +2,11 @@
 //!
 //! Decides which of the two the settings mean, and refuses those that mean none or both.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sheaf_runtime::coordinator::Peer;
-use sheaf_stores::{FileStore, Folder, Store, StoreError};
+use sheaf_stores::{FileStore, Folder, Loaded, Store, StoreError};
 
 use crate::config::check::{self, Complaints};
 use crate::config::{Common, CoordinatorSettings};
@@ -32,6 +32,61 @@ impl Place {
     }
 }
 
+impl Place {
+    /// What is stored there, while a coordinator may work with it.
+    ///
+    /// # Errors
+    /// It can't be read, or isn't what was stored.
+    pub async fn read(&self) -> Result<Option<Loaded>, StoreError> {
+        match self {
+            Self::Folder(folder) => read_file(&folder.join(RECORD_NAME)),
+            #[cfg(feature = "etcd")]
+            Self::Etcd(etcd) => etcd.alone().load().await,
+        }
+    }
+
+    /// The store there for somebody who is no coordinator, while there is none.
+    ///
+    /// # Errors
+    /// A coordinator works with it, or it can't be used.
+    pub async fn write(&self) -> Result<Arc<dyn Store>, StoreError> {
+        match self {
+            Self::Folder(folder) => {
+                Ok(Arc::new(FileStore::open(Folder::open(folder)?, RECORD_NAME)?))
+            }
+            #[cfg(feature = "etcd")]
+            Self::Etcd(etcd) => {
+                let store = etcd.alone();
+                let standing = store.standing().await?;
+                if !standing.is_empty() {
+                    return Err(StoreError::InUse(format!(
+                        "coordinators work with it: {}; stop them all, and wait until their lease has ended",
+                        standing.join(", ")
+                    )));
+                }
+                Ok(Arc::new(store))
+            }
+        }
+    }
+}
+
+/// The record in a file as a store or `sheaf store export` writes it; `None`: there is no file.
+///
+/// # Errors
+/// It can't be read, or isn't what was written.
+pub fn read_file(file: &Path) -> Result<Option<Loaded>, StoreError> {
+    let place = file.display();
+    match std::fs::read(file) {
+        Ok(bytes) => sheaf_stores::file::decode(bytes.into())
+            .map(Some)
+            .map_err(|what| StoreError::Damaged(format!("the file {place} {what}"))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => {
+            Err(StoreError::Unavailable(format!("the file {place} can't be read: {error}")))
+        }
+    }
+}
+
 /// The place that the settings name.
 pub fn place(
     common: &Common,
@@ -39,8 +94,11 @@ pub fn place(
     complaints: &mut Complaints,
 ) -> Option<Place> {
     let Some(store) = &settings.store else {
-        if settings.etcd_user.is_some() || settings.etcd_password.is_some() {
-            complaints.add("etcd_user and etcd_password are for a store; add --store etcd://…");
+        let files = [&settings.etcd_ca, &settings.etcd_cert, &settings.etcd_key];
+        let words = [&settings.etcd_user, &settings.etcd_password];
+        if words.iter().any(|given| given.is_some()) || files.iter().any(|given| given.is_some()) {
+            complaints
+                .add("settings whose names begin with etcd are for a store; add --store etcd://…");
         }
         return check::data_dir(settings.data_dir.as_ref(), complaints).map(Place::Folder);
     };
@@ -85,10 +143,11 @@ mod etcd {
 
     use std::time::Duration;
 
-    use sheaf_etcd::{EtcdAddress, EtcdElection, EtcdOptions, EtcdStore};
+    use sheaf_etcd::{EtcdAccess, EtcdAddress, EtcdElection, EtcdOptions, EtcdStore, EtcdTls};
     use sheaf_runtime::coordinator::Peer;
+    use sheaf_runtime::entropy;
 
-    use super::{Common, Complaints, CoordinatorSettings, Place};
+    use super::{Common, Complaints, CoordinatorSettings, Path, PathBuf, Place};
 
     /// Seconds for one call. Source: etcd's own limit for a request is 5 s, and an election well below.
     const CALL_SECS_MAX: u64 = 5;
@@ -96,19 +155,27 @@ mod etcd {
     /// An etcd, and who we are there.
     pub struct Etcd {
         address: EtcdAddress,
-        access: Option<(String, String)>,
+        access: EtcdAccess,
     }
 
     impl Etcd {
         pub fn open(self, me: &Peer, lease_secs: u32) -> (EtcdStore, EtcdElection) {
-            let options = EtcdOptions {
-                address: self.address,
-                access: self.access,
-                writer: me.name.clone(),
-                deadline: Duration::from_secs(CALL_SECS_MAX),
-            };
             let said = serde_json::to_string(me).expect("text can be written down");
-            EtcdStore::with_election(options, said, lease_secs)
+            EtcdStore::with_election(self.options(me.name.clone()), said, lease_secs)
+        }
+
+        /// The store without an election.
+        pub fn alone(&self) -> EtcdStore {
+            EtcdStore::new(self.options(entropy::name()))
+        }
+
+        fn options(&self, writer: String) -> EtcdOptions {
+            EtcdOptions {
+                address: self.address.clone(),
+                access: self.access.clone(),
+                writer,
+                deadline: Duration::from_secs(CALL_SECS_MAX),
+            }
         }
     }
 
@@ -118,7 +185,7 @@ mod etcd {
         settings: &CoordinatorSettings,
         complaints: &mut Complaints,
     ) -> Option<Place> {
-        let access = match (&settings.etcd_user, &settings.etcd_password) {
+        let login = match (&settings.etcd_user, &settings.etcd_password) {
             (Some(user), Some(password)) => Some((user.clone(), password.clone())),
             (None, None) => None,
             (Some(_), None) | (None, Some(_)) => {
@@ -133,17 +200,72 @@ mod etcd {
                 return None;
             }
         };
+        let tls = tls(&address, settings, complaints)?;
         if let Some(remote) = address.first_remote()
+            && !address.is_tls
             && !(common.insecure && common.i_know)
         {
             complaints.add(format!(
-                "etcd at {remote} is on another machine, and Sheaf doesn't encrypt what it says to it yet: the map, the user \
-                 and the password would be readable on the wire; put a TLS proxy on a loopback address, or type --insecure \
-                 --i-know if the network is yours alone"
+                "etcd at {remote} is on another machine, and what is said to it isn't encrypted: the map, the user and the \
+                 password would be readable on the wire; write etcds://… and give --etcd-ca, or type --insecure --i-know if the \
+                 network is yours alone"
             ));
         }
-        Some(Place::Etcd(Etcd { address, access }))
+        Some(Place::Etcd(Etcd { address, access: EtcdAccess { login, tls } }))
     }
+
+    /// How TLS is spoken there, if it is. The outer `None`: that can't be.
+    fn tls(
+        address: &EtcdAddress,
+        settings: &CoordinatorSettings,
+        complaints: &mut Complaints,
+    ) -> Option<Option<EtcdTls>> {
+        let CoordinatorSettings { etcd_ca, etcd_cert, etcd_key, .. } = settings;
+        if !address.is_tls {
+            if etcd_ca.is_some() || etcd_cert.is_some() || etcd_key.is_some() {
+                complaints.add(
+                    "etcd_ca, etcd_cert and etcd_key are for TLS; write etcds://… in the store",
+                );
+                return None;
+            }
+            return Some(None);
+        }
+        let Some(ca) = etcd_ca else {
+            complaints.add(
+                "etcds:// needs --etcd-ca FILE: the certificate of who has signed those of etcd's members",
+            );
+            return None;
+        };
+        let identity = match (etcd_cert, etcd_key) {
+            (Some(cert), Some(key)) => {
+                Some((pem("etcd_cert", cert, complaints)?, pem("etcd_key", key, complaints)?))
+            }
+            (None, None) => None,
+            (Some(_), None) | (None, Some(_)) => {
+                complaints.add("etcd_cert and etcd_key belong together; give both or none");
+                return None;
+            }
+        };
+        Some(Some(EtcdTls { ca: pem("etcd_ca", ca, complaints)?, identity }))
+    }
+
+    fn pem(name: &str, file: &Path, complaints: &mut Complaints) -> Option<Vec<u8>> {
+        let file: PathBuf = file.to_owned();
+        match std::fs::read(&file) {
+            Ok(bytes) if bytes.windows(PEM.len()).any(|some| some == PEM) => Some(bytes),
+            Ok(_) => {
+                complaints.add(format!("{name}: {} has nothing in PEM", file.display()));
+                None
+            }
+            Err(error) => {
+                complaints.add(format!("{name}: {} can't be read: {error}", file.display()));
+                None
+            }
+        }
+    }
+
+    /// How each part of a file in PEM begins.
+    const PEM: &[u8] = b"-----BEGIN ";
 }
 
 #[cfg(not(feature = "etcd"))]
@@ -211,6 +333,20 @@ mod tests {
         assert_eq!(said(whole, &common), "");
         let remote = said(at("etcd://10.0.0.1,10.0.0.2"), &common);
         assert!(remote.contains("10.0.0.1:2379") && remote.contains("--i-know"), "{remote}");
+        assert!(said(at("etcds://10.0.0.1"), &common).contains("--etcd-ca"));
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let ca = Some(file.path().to_owned());
+        let with_ca = |store| CoordinatorSettings { etcd_ca: ca.clone(), ..at(store) };
+        assert!(said(with_ca("etcd://127.0.0.1"), &common).contains("etcds://"));
+        assert!(said(with_ca("etcds://10.0.0.1"), &common).contains("nothing in PEM"));
+        std::fs::write(file.path(), "-----BEGIN CERTIFICATE-----").unwrap();
+        assert_eq!(
+            said(with_ca("etcds://10.0.0.1"), &common),
+            "",
+            "on the wire nobody can read it"
+        );
+        let half = CoordinatorSettings { etcd_cert: ca.clone(), ..with_ca("etcds://10.0.0.1") };
+        assert!(said(half, &common).contains("belong together"));
         let known = Common { insecure: true, i_know: true, ..Common::default() };
         assert_eq!(said(at("etcd://10.0.0.1"), &known), "");
     }
