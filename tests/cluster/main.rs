@@ -16,5 +16,6 @@ mod on_etcd;
 mod shapes;
 mod stale_routers;
 mod steering;
+mod store_moves;
 mod two_step_join;
 mod wiped_disks;

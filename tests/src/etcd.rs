@@ -2,10 +2,11 @@
 //!
 //! A member ends when this value is dropped, and, should this process be killed, when its standard input closes.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tokio::process::{Child, Command};
 
 use crate::ask::Client;
@@ -21,9 +22,17 @@ const INSTALL: &str = "apt-get install -y etcd-server etcd-client protobuf-compi
 /// Runs a member until standard input closes: a test that is killed leaves no orphan.
 const RUN: &str = "\"$0\" \"$@\" < /dev/null & read -r _; kill -9 $!; wait $!";
 
+/// Files in PEM for clients of an etcd that speaks TLS only, and only to those who show a certificate.
+pub struct Certificates {
+    pub ca: PathBuf,
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
+
 /// The members of one etcd.
 pub struct Etcd {
     members: Vec<Member>,
+    certificates: Option<Certificates>,
     // Last: the folder goes after the processes have ended.
     folder: tempfile::TempDir,
 }
@@ -32,6 +41,8 @@ struct Member {
     name: String,
     client: Port,
     peer: Port,
+    /// Where it says how it is, without TLS.
+    health: Port,
     /// `None`: it was killed.
     process: Option<Child>,
 }
@@ -43,11 +54,30 @@ impl Etcd {
     /// etcd isn't installed, or doesn't start.
     pub async fn start(members: usize) -> Self {
         let folder = tempfile::tempdir().expect("the system has room for temporary folders");
+        Self::start_in(folder, members, None).await
+    }
+
+    /// The same, in TLS.
+    ///
+    /// # Panics
+    /// As of [`Etcd::start`].
+    pub async fn start_with_tls(members: usize) -> Self {
+        let folder = tempfile::tempdir().expect("the system has room for temporary folders");
+        let certificates = Certificates::issue(folder.path());
+        Self::start_in(folder, members, Some(certificates)).await
+    }
+
+    async fn start_in(
+        folder: tempfile::TempDir,
+        members: usize,
+        certificates: Option<Certificates>,
+    ) -> Self {
         let member = |number: usize| {
-            let (client, peer) = (Port::reserve(), Port::reserve());
-            Member { name: format!("m{number}"), client, peer, process: None }
+            let (client, peer, health) = (Port::reserve(), Port::reserve(), Port::reserve());
+            Member { name: format!("m{number}"), client, peer, health, process: None }
         };
-        let mut etcd = Self { members: (1..=members).map(member).collect(), folder };
+        let members_of_it: Vec<Member> = (1..=members).map(member).collect();
+        let mut etcd = Self { members: members_of_it, certificates, folder };
         for number in 0..members {
             etcd.spawn(number);
         }
@@ -57,6 +87,14 @@ impl Etcd {
         etcd
     }
 
+    /// What its clients must know and show.
+    ///
+    /// # Panics
+    /// It doesn't speak TLS.
+    pub fn certificates(&self) -> &Certificates {
+        self.certificates.as_ref().expect("it speaks TLS")
+    }
+
     /// `HOST:PORT` of each member.
     pub fn addresses(&self) -> Vec<String> {
         self.members.iter().map(|member| format!("127.0.0.1:{}", member.client.number)).collect()
@@ -64,7 +102,8 @@ impl Etcd {
 
     /// `etcd://…` of all members, with a prefix of keys.
     pub fn url(&self, prefix: &str) -> String {
-        format!("etcd://{}{prefix}", self.addresses().join(","))
+        let scheme = if self.certificates.is_some() { "etcds" } else { "etcd" };
+        format!("{scheme}://{}{prefix}", self.addresses().join(","))
     }
 
     /// `kill -9`, and waits until the process is gone.
@@ -86,7 +125,8 @@ impl Etcd {
 
     /// Waits until this member knows a leader and serves.
     pub async fn is_ready(&self, number: usize) {
-        let client = Client::new(&format!("http://{}", self.addresses()[number]));
+        let client =
+            Client::new(&format!("http://127.0.0.1:{}", self.members[number].health.number));
         eventually("a member of etcd serves", READY_SECS_MAX, || async {
             let answer = client.get("/health").await.map_err(|gone| gone.to_string())?;
             let is_well = answer.status.is_success() && answer.body["health"] == "true";
@@ -115,7 +155,9 @@ impl Etcd {
         let all = self.members.iter().map(|member| format!("{}={}", member.name, peer(member)));
         let all = all.collect::<Vec<_>>().join(",");
         let member = &self.members[number];
-        let client = format!("http://127.0.0.1:{}", member.client.number);
+        let scheme = if self.certificates.is_some() { "https" } else { "http" };
+        let client = format!("{scheme}://127.0.0.1:{}", member.client.number);
+        let health = format!("http://127.0.0.1:{}", member.health.number);
         let log = log_path(self.folder.path(), &member.name);
         let log = std::fs::OpenOptions::new().create(true).append(true).open(log);
         let log = log.expect("the folder can be written");
@@ -131,6 +173,12 @@ impl Etcd {
         known.unwrap_or_else(|why| panic!("can't run etcd: {why}; {INSTALL}"));
         command.args(["-c", RUN, "etcd", "--name", name]).arg("--data-dir").arg(data);
         command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
+        command.args(["--listen-metrics-urls", &health]);
+        if let Some(Certificates { ca, cert, key }) = &self.certificates {
+            command.arg("--client-cert-auth");
+            command.arg("--trusted-ca-file").arg(ca);
+            command.arg("--cert-file").arg(cert).arg("--key-file").arg(key);
+        }
         command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
         command.args(["--initial-cluster", &all, "--logger", "zap", "--log-level", "warn"]);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log);
@@ -153,6 +201,32 @@ impl Drop for Etcd {
         for member in &mut self.members {
             member.process = None;
         }
+    }
+}
+
+impl Certificates {
+    /// An authority of its own, and one certificate that members and clients use alike.
+    fn issue(folder: &Path) -> Self {
+        let files = Self {
+            ca: folder.join("ca.pem"),
+            cert: folder.join("cert.pem"),
+            key: folder.join("key.pem"),
+        };
+        let mut of_ca = CertificateParams::new(Vec::new()).expect("no names are wrong names");
+        of_ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let ca_key = KeyPair::generate().expect("the system has entropy");
+        let ca = of_ca.self_signed(&ca_key).expect("it can be signed");
+        let key = KeyPair::generate().expect("the system has entropy");
+        let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
+        let issuer = Issuer::new(of_ca, ca_key);
+        let cert = CertificateParams::new(names).expect("these are names");
+        let cert = cert.signed_by(&key, &issuer).expect("it can be signed");
+        for (file, text) in
+            [(&files.ca, ca.pem()), (&files.cert, cert.pem()), (&files.key, key.serialize_pem())]
+        {
+            std::fs::write(file, text).expect("the folder can be written");
+        }
+        files
     }
 }
 

@@ -21,7 +21,7 @@ pub mod story;
 
 pub use ask::{Answer, Client, Gone};
 pub use cluster::{Cluster, Shape};
-pub use etcd::Etcd;
+pub use etcd::{Certificates, Etcd};
 pub use load::{Load, Tally, Workload};
 pub use node::{Node, Role};
 pub use operate::{Ended, Operator};

@@ -7,6 +7,7 @@ mod doubt;
 mod election;
 mod late;
 mod members;
+mod tls;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

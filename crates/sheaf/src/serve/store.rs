@@ -59,9 +59,14 @@ impl Place {
                 let store = etcd.alone();
                 let standing = store.standing().await?;
                 if !standing.is_empty() {
+                    let url = |said: String| match serde_json::from_str::<Peer>(&said) {
+                        Ok(peer) => peer.url,
+                        Err(_) => said,
+                    };
+                    let urls: Vec<String> = standing.into_iter().map(url).collect();
                     return Err(StoreError::InUse(format!(
                         "coordinators work with it: {}; stop them all, and wait until their lease has ended",
-                        standing.join(", ")
+                        urls.join(", ")
                     )));
                 }
                 Ok(Arc::new(store))
