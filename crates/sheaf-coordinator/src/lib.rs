@@ -36,7 +36,7 @@ pub use plan::{COPY_RATE_DEFAULT, PairPlan, Plan, PlanRequest, Planner};
 pub use record::{
     AutoscaleMemory, Confirmation, CoordinatorRecord, CopyRate, FenceTry, HistoryEntry,
     HistoryKind, MoveReport, Options, Origin, Outcome, Phase, Promotion, Queued, RECORD_FORMAT,
-    Request, Retiring, Stamp, Transition, TransitionReport, UsedKey,
+    RECORD_FORMAT_OLDEST, Request, Retiring, Stamp, Transition, TransitionReport, UsedKey,
 };
 pub use refusal::AskRefusal;
 pub use url::normalise as normalise_url;

@@ -14,8 +14,10 @@ use sheaf_types::{
 use crate::effect::Reply;
 use crate::event::Ask;
 
-/// The form that this version writes and reads.
-pub const RECORD_FORMAT: u32 = 1;
+/// The form that this version writes. 2: with the names of dropped collections.
+pub const RECORD_FORMAT: u32 = 2;
+/// The oldest form that it reads: that of the version before.
+pub const RECORD_FORMAT_OLDEST: u32 = 1;
 
 /// All that a coordinator has decided.
 #[derive(Clone, Debug, PartialEq, Hash, Serialize, Deserialize)]

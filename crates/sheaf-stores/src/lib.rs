@@ -8,6 +8,7 @@ pub mod disk;
 pub mod election;
 pub mod file;
 pub mod memory;
+pub mod memory_election;
 pub mod port;
 pub mod record;
 
@@ -15,5 +16,6 @@ pub use disk::{Disk, Folder};
 pub use election::{Election, Look};
 pub use file::FileStore;
 pub use memory::{Failure, MemoryStore};
+pub use memory_election::{MemoryElection, Polls};
 pub use port::{Etag, Loaded, Reply, Store, StoreError, StoreOutcome};
 pub use record::{NotKept, RecordStore};

@@ -4,7 +4,10 @@
 
 use std::sync::Arc;
 
-use sheaf_coordinator::{Config, Coordinator, CoordinatorRecord, RECORD_FORMAT};
+use serde::Deserialize;
+use sheaf_coordinator::{
+    Config, Coordinator, CoordinatorRecord, RECORD_FORMAT, RECORD_FORMAT_OLDEST,
+};
 use sheaf_stores::{Etag, Store, StoreError};
 use sheaf_types::ClusterId;
 use tokio::sync::mpsc;
@@ -51,7 +54,7 @@ pub enum RecordError {
     )]
     Unreadable { reason: String },
     #[error(
-        "the stored record has the form {found}, this version of Sheaf writes {RECORD_FORMAT}: start the version that wrote it"
+        "the stored record has the form {found}; this version of Sheaf reads {RECORD_FORMAT_OLDEST} to {RECORD_FORMAT}. Nothing was changed: start the version that wrote it, or a later one"
     )]
     Form { found: u32 },
 }
@@ -84,12 +87,19 @@ impl CoordinatorHost {
 /// # Errors
 /// It isn't one that this version can read.
 pub fn read_record(bytes: &[u8]) -> Result<CoordinatorRecord, RecordError> {
-    let record: CoordinatorRecord = serde_json::from_slice(bytes)
-        .map_err(|error| RecordError::Unreadable { reason: error.to_string() })?;
-    if record.format != RECORD_FORMAT {
-        return Err(RecordError::Form { found: record.format });
+    #[derive(Deserialize)]
+    struct Form {
+        format: u32,
     }
-    Ok(record)
+    let unreadable =
+        |error: serde_json::Error| RecordError::Unreadable { reason: error.to_string() };
+    let Form { format } = serde_json::from_slice(bytes).map_err(unreadable)?;
+    if !(RECORD_FORMAT_OLDEST..=RECORD_FORMAT).contains(&format) {
+        return Err(RecordError::Form { found: format });
+    }
+    let record: CoordinatorRecord = serde_json::from_slice(bytes).map_err(unreadable)?;
+    // Whatever is written next is of this version's form.
+    Ok(CoordinatorRecord { format: RECORD_FORMAT, ..record })
 }
 
 /// Has a core decide from now on, on a store that holds the record `known`.

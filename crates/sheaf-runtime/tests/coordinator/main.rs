@@ -1,6 +1,8 @@
 //! A coordinator's shell over a store in memory and model gates: what reaches the store, and who is told.
 
 mod gates;
+mod several;
+mod versions;
 
 use std::sync::Arc;
 
