@@ -1,13 +1,11 @@
 //! Who leads on a real etcd: one at a time, and only the leader's writes are taken.
 
-use std::time::Duration;
-
 use sheaf_etcd::{EtcdElection, EtcdStore};
 use sheaf_stores::{Election, Etag, Look, Store, StoreOutcome};
 use sheaf_tests::{Etcd, eventually, pause_ms};
 
 use crate::late::{Mischief, Wire};
-use crate::{CALM_MS, fresh_prefix, loaded, options, pattern, store, stored, unique};
+use crate::{CALM_MS, fresh_prefix, loaded, now, options, pattern, store, stored, unique};
 
 const LEASE_SECS: u32 = 3;
 /// Milliseconds between two looks, as a coordinator takes them.
@@ -31,14 +29,14 @@ impl Candidate {
     }
 
     async fn look(&self) -> Look {
-        self.election.look().await.unwrap_or_else(|error| panic!("{}: {error}", self.said))
+        self.election.look(now()).await.unwrap_or_else(|error| panic!("{}: {error}", self.said))
     }
 
     /// Looks until it leads.
     async fn leads(&self) {
         eventually(&format!("{} leads", self.said), ENDS_SECS_MAX, || async {
-            let look = self.election.look().await;
-            if self.election.leads() { Ok(()) } else { Err(format!("{look:?}")) }
+            let look = self.election.look(now()).await;
+            if self.election.leads(now()) { Ok(()) } else { Err(format!("{look:?}")) }
         })
         .await;
     }
@@ -53,7 +51,7 @@ async fn the_oldest_leads_the_others_wait_and_only_the_leader_may_write() {
     assert!(matches!(outcome, StoreOutcome::NotStored { .. }), "it doesn't stand yet: {outcome:?}");
     first.leads().await;
     assert_eq!(second.look().await.standing, [first.said.clone(), second.said.clone()]);
-    assert!(!second.election.leads());
+    assert!(!second.election.leads(now()));
     let etag = stored(&first.store, None, pattern(10)).await;
     assert_eq!(second.look().await.etag, Some(etag), "a follower sees that there is something new");
     let outcome = second.store.compare_and_set(Some(etag), pattern(20)).await;
@@ -62,15 +60,12 @@ async fn the_oldest_leads_the_others_wait_and_only_the_leader_may_write() {
     for _ in 0..(u64::from(LEASE_SECS) * 3_000 / LOOK_MS) {
         first.look().await;
         pause_ms(LOOK_MS).await;
-        assert!(first.election.leads(), "it looks, and loses its lease");
+        assert!(first.election.leads(now()), "it looks, and loses its lease");
     }
     first.election.resign().await;
-    let asked = std::time::Instant::now();
+    let asked = now();
     second.leads().await;
-    assert!(
-        asked.elapsed() < Duration::from_secs(u64::from(LEASE_SECS)),
-        "it waited for the lease"
-    );
+    assert!(now().ms_since(asked) < 1_000 * u64::from(LEASE_SECS), "it waited for the lease");
     let outcome = first.store.compare_and_set(Some(etag), pattern(30)).await;
     assert!(matches!(outcome, StoreOutcome::NotStored { .. }), "{outcome:?}");
     stored(&second.store, Some(etag), pattern(40)).await;
@@ -90,7 +85,7 @@ async fn a_leader_that_stops_looking_is_followed_and_its_late_write_is_never_app
     assert!(matches!(outcome, StoreOutcome::Unknown { .. }), "{outcome:?}");
     wire.set(Mischief::None);
     new.leads().await;
-    assert!(!old.election.leads(), "its own clock tells it");
+    assert!(!old.election.leads(now()), "its own clock tells it");
     // What is loaded by a leader is final: the late write may arrive before the leader writes, or after.
     assert_eq!(loaded(&new.store).await.map(|loaded| loaded.etag), Some(etag));
     assert!(wire.deliver().await > 0, "a write was late");
@@ -107,10 +102,10 @@ async fn a_leader_that_does_not_notice_that_its_lease_is_gone_is_refused_and_tol
     leader.leads().await;
     let etag = stored(&leader.store, None, pattern(10)).await;
     etcd.ctl(&["del", "--prefix", &format!("{prefix}/leader/")]).await;
-    assert!(leader.election.leads(), "nobody has told it");
+    assert!(leader.election.leads(now()), "nobody has told it");
     let outcome = leader.store.compare_and_set(Some(etag), pattern(20)).await;
     assert!(matches!(outcome, StoreOutcome::NotStored { .. }), "{outcome:?}");
-    assert!(!leader.election.leads(), "the store has seen it");
+    assert!(!leader.election.leads(now()), "the store has seen it");
     // Whoever reads finds the old state, and it may stand again.
     assert_eq!(loaded(&store(&etcd.url(&prefix), CALM_MS)).await.map(|l| l.etag), Some(etag));
     leader.leads().await;
@@ -125,17 +120,17 @@ async fn a_leader_keeps_its_lease_when_its_member_dies_and_loses_it_without_a_ma
     leader.leads().await;
     let etag: Etag = stored(&leader.store, None, pattern(10)).await;
     etcd.kill(0).await;
-    let member_is_gone = std::time::Instant::now();
-    while member_is_gone.elapsed() < Duration::from_secs(2 * u64::from(LEASE_SECS)) {
+    let member_is_gone = now();
+    while now().ms_since(member_is_gone) < 2_000 * u64::from(LEASE_SECS) {
         // One look may fail while the members elect among themselves.
-        let _looked = leader.election.look().await.is_ok();
+        let _looked = leader.election.look(now()).await.is_ok();
         pause_ms(LOOK_MS).await;
     }
     leader.leads().await;
     etcd.kill(1).await;
     eventually("it knows that it can't be sure", ENDS_SECS_MAX, || async {
-        let looked = leader.election.look().await;
-        if leader.election.leads() { Err(format!("{looked:?}")) } else { Ok(()) }
+        let looked = leader.election.look(now()).await;
+        if leader.election.leads(now()) { Err(format!("{looked:?}")) } else { Ok(()) }
     })
     .await;
     let outcome = leader.store.compare_and_set(Some(etag), pattern(20)).await;

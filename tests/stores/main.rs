@@ -9,15 +9,24 @@ mod late;
 mod members;
 mod tls;
 
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use sheaf_etcd::{EtcdAccess, EtcdAddress, EtcdOptions, EtcdStore};
+use sheaf_runtime::Clock;
 use sheaf_stores::{Etag, Loaded, Store, StoreOutcome};
+use sheaf_types::Time;
 
 /// Milliseconds that a call may take where nothing is broken, on a busy machine.
 const CALM_MS: u64 = 10_000;
+
+/// The time, as a coordinator's clock tells it.
+fn now() -> Time {
+    static CLOCK: LazyLock<Clock> = LazyLock::new(Clock::system);
+    CLOCK.now()
+}
 
 /// A number that nothing else of this test has.
 fn unique() -> u64 {

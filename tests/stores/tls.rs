@@ -4,7 +4,7 @@ use sheaf_etcd::{EtcdAccess, EtcdStore, EtcdTls};
 use sheaf_stores::{Election, Loaded, Store, StoreError};
 use sheaf_tests::{Etcd, eventually, pause_ms};
 
-use crate::{CALM_MS, fresh_prefix, loaded, options, pattern, stored};
+use crate::{CALM_MS, fresh_prefix, loaded, now, options, pattern, stored};
 
 /// Milliseconds that a store may take to find out that it isn't spoken to.
 const SHORT_MS: u64 = 1_500;
@@ -25,8 +25,8 @@ async fn a_store_and_its_election_work_in_tls_and_whoever_lacks_a_certificate_is
     let (store, election) =
         EtcdStore::with_election(options(Some(tls.clone()), CALM_MS), "me".to_owned(), 3);
     eventually("it leads", 30, || async {
-        let look = election.look().await;
-        if election.leads() { Ok(()) } else { Err(format!("{look:?}")) }
+        let look = election.look(now()).await;
+        if election.leads(now()) { Ok(()) } else { Err(format!("{look:?}")) }
     })
     .await;
     let etag = stored(&store, None, pattern(3_000_000)).await;
@@ -34,9 +34,9 @@ async fn a_store_and_its_election_work_in_tls_and_whoever_lacks_a_certificate_is
     // Renewed several times over the same connection.
     for _ in 0..20 {
         pause_ms(200).await;
-        election.look().await.expect("etcd answers");
+        election.look(now()).await.expect("etcd answers");
     }
-    assert!(election.leads());
+    assert!(election.leads(now()));
     let other_ca = Etcd::start_with_tls(1).await;
     let strangers = [
         ("no certificate", Some(EtcdTls { identity: None, ..tls.clone() })),

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use etcd_client::{GetOptions, KeyValue, Txn, TxnOp, TxnOpResponse, TxnResponse};
 use sheaf_stores::{Election, Look, Reply, StoreError};
+use sheaf_types::Time;
 use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use crate::head::{Head, Keys};
 use crate::members::{Members, Rejected};
@@ -26,7 +27,7 @@ pub(crate) struct Badge {
     pub key: String,
     pub value: String,
     /// Until when its lease lasts at least, by this process's clock.
-    until: Instant,
+    until: Time,
 }
 
 /// Where the election puts the badge, and the store looks for it.
@@ -76,8 +77,8 @@ struct State {
 struct Held {
     lease: i64,
     key: String,
-    until: Instant,
-    renew_at: Instant,
+    until: Time,
+    renew_at: Time,
 }
 
 impl EtcdElection {
@@ -96,9 +97,9 @@ impl EtcdElection {
         Self { state: Mutex::new(state), office, part }
     }
 
-    async fn look_now(&self) -> Result<Look, StoreError> {
+    async fn look_at(&self, now: Time) -> Result<Look, StoreError> {
         let mut state = self.state.lock().await;
-        let looked = match timeout(self.part, state.look(self.part)).await {
+        let looked = match timeout(self.part, state.look(now, self.part)).await {
             Ok(looked) => looked,
             Err(_) => Err(StoreError::Unavailable(format!(
                 "etcd took longer than {} ms; at last: {}",
@@ -106,13 +107,13 @@ impl EtcdElection {
                 state.members.trouble()
             ))),
         };
-        let held = state.held.as_ref().filter(|held| Instant::now() < held.until);
+        let held = state.held.as_ref().filter(|held| now < held.until);
         let (Some(held), Ok(Looked { look, first })) = (held, &looked) else {
             let certain = self.office.badge().filter(|badge| {
                 // What it was last told still holds, and its lease may have been renewed in this very look.
                 held.is_some_and(|held| held.key == badge.key) && looked.is_err()
             });
-            let until = held.map_or_else(Instant::now, |held| held.until);
+            let until = held.map_or(now, |held| held.until);
             self.office.set(certain.map(|badge| Badge { until, ..badge }));
             return looked.map(|looked| looked.look);
         };
@@ -128,12 +129,12 @@ impl EtcdElection {
 }
 
 impl Election for EtcdElection {
-    fn look(&self) -> Reply<'_, Result<Look, StoreError>> {
-        Box::pin(self.look_now())
+    fn look(&self, now: Time) -> Reply<'_, Result<Look, StoreError>> {
+        Box::pin(self.look_at(now))
     }
 
-    fn leads(&self) -> bool {
-        self.office.badge().is_some_and(|badge| Instant::now() < badge.until)
+    fn leads(&self, now: Time) -> bool {
+        self.office.badge().is_some_and(|badge| now < badge.until)
     }
 
     fn resign(&self) -> Reply<'_, ()> {
@@ -157,8 +158,8 @@ struct Looked {
 }
 
 impl State {
-    async fn look(&mut self, part: Duration) -> Result<Looked, StoreError> {
-        self.stand(part).await.map_err(|rejected| StoreError::Unavailable(rejected.reason))?;
+    async fn look(&mut self, now: Time, part: Duration) -> Result<Looked, StoreError> {
+        self.stand(now, part).await.map_err(|rejected| StoreError::Unavailable(rejected.reason))?;
         let all = self.keys.all_standing();
         let everyone = TxnOp::get(all, Some(GetOptions::new().with_prefix()));
         let head = TxnOp::get(self.keys.head(), None);
@@ -180,14 +181,15 @@ impl State {
     }
 
     /// Sees to it that this process has a lease and its key on it.
-    async fn stand(&mut self, part: Duration) -> Result<(), Rejected> {
-        let asked = Instant::now();
-        let lease = part * PARTS_A_LEASE;
+    async fn stand(&mut self, now: Time, part: Duration) -> Result<(), Rejected> {
+        let part_ms = part.as_millis() as u64;
+        let until = now.plus_ms(part_ms * u64::from(PARTS_A_LEASE));
+        let renew_at = now.plus_ms(part_ms);
         match &mut self.held {
-            Some(held) if asked < held.renew_at => return Ok(()),
-            Some(held) if asked < held.until => {
+            Some(held) if now < held.renew_at => return Ok(()),
+            Some(held) if now < held.until => {
                 if self.members.keep_alive(held.lease).await? {
-                    (held.until, held.renew_at) = (asked + lease, asked + part);
+                    (held.until, held.renew_at) = (until, renew_at);
                     return Ok(());
                 }
             }
@@ -198,7 +200,6 @@ impl State {
         self.leases += 1;
         let key = self.keys.standing(&format!("{}-{}", self.writer, self.leases));
         self.members.put(&key, &self.said, id).await?;
-        let (until, renew_at) = (asked + lease, asked + part);
         self.held = Some(Held { lease: id, key, until, renew_at });
         Ok(())
     }

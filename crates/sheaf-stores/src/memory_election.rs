@@ -1,19 +1,18 @@
-//! An election in memory, for tests and simulations: as etcd holds it, with leases that end by the runtime's clock, and cut off
+//! An election in memory, for tests and simulations: as etcd holds it, with leases that end by its callers' clock, and cut off
 //! when told to.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::Instant;
+use sheaf_types::Time;
 
 use crate::election::{Election, Look};
 use crate::port::{Etag, Loaded, Reply, Store, StoreError, StoreOutcome};
 
 /// Those who stand for the election of one store, by when they came, and until when.
 #[derive(Clone, Debug, Default)]
-pub struct Polls(Arc<Mutex<Vec<(String, Instant)>>>);
+pub struct Polls(Arc<Mutex<Vec<(String, Time)>>>);
 
 /// One process's part in it, and its way to the store.
 #[derive(Clone)]
@@ -24,30 +23,34 @@ struct Inner {
     store: Arc<dyn Store>,
     /// No other process says so.
     said: String,
-    lease: Duration,
+    lease_ms: u64,
     /// Until when it leads, as far as it has been told.
-    until: Mutex<Option<Instant>>,
+    until: Mutex<Option<Time>>,
     is_cut_off: AtomicBool,
 }
 
 impl Polls {
     /// Those whose lease hasn't ended.
-    fn standing(&self) -> MutexGuard<'_, Vec<(String, Instant)>> {
-        let mut standing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
+    fn standing(&self, now: Time) -> MutexGuard<'_, Vec<(String, Time)>> {
+        let mut standing = self.lock();
         standing.retain(|(_, until)| *until > now);
         standing
     }
 
+    fn lock(&self) -> MutexGuard<'_, Vec<(String, Time)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whoever was first when somebody last looked.
     fn leader(&self) -> Option<String> {
-        self.standing().first().map(|(said, _)| said.clone())
+        self.lock().first().map(|(said, _)| said.clone())
     }
 }
 
 impl MemoryElection {
-    pub fn new(polls: &Polls, store: Arc<dyn Store>, said: String, lease: Duration) -> Self {
+    pub fn new(polls: &Polls, store: Arc<dyn Store>, said: String, lease_ms: u64) -> Self {
         let (until, is_cut_off) = (Mutex::new(None), AtomicBool::new(false));
-        Self(Arc::new(Inner { polls: polls.clone(), store, said, lease, until, is_cut_off }))
+        Self(Arc::new(Inner { polls: polls.clone(), store, said, lease_ms, until, is_cut_off }))
     }
 
     /// From now on this process reaches neither the store nor the election, or does again.
@@ -67,18 +70,18 @@ impl MemoryElection {
         Ok(())
     }
 
-    fn until(&self) -> MutexGuard<'_, Option<Instant>> {
+    fn until(&self) -> MutexGuard<'_, Option<Time>> {
         self.0.until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Election for MemoryElection {
-    fn look(&self) -> Reply<'_, Result<Look, StoreError>> {
-        Box::pin(async {
+    fn look(&self, now: Time) -> Reply<'_, Result<Look, StoreError>> {
+        Box::pin(async move {
             self.reach()?;
-            let until = Instant::now() + self.0.lease;
+            let until = now.plus_ms(self.0.lease_ms);
             {
-                let mut standing = self.0.polls.standing();
+                let mut standing = self.0.polls.standing(now);
                 match standing.iter_mut().find(|(said, _)| *said == self.0.said) {
                     Some((_, ends)) => *ends = until,
                     None => standing.push((self.0.said.clone(), until)),
@@ -87,20 +90,21 @@ impl Election for MemoryElection {
                 *self.until() = leads.then_some(until);
             }
             let etag = self.0.store.load().await?.map(|loaded| loaded.etag);
-            let standing = self.0.polls.standing().iter().map(|(said, _)| said.clone()).collect();
+            let standing =
+                self.0.polls.standing(now).iter().map(|(said, _)| said.clone()).collect();
             Ok(Look { standing, etag })
         })
     }
 
-    fn leads(&self) -> bool {
-        self.until().is_some_and(|until| Instant::now() < until)
+    fn leads(&self, now: Time) -> bool {
+        self.until().is_some_and(|until| now < until)
     }
 
     fn resign(&self) -> Reply<'_, ()> {
         Box::pin(async {
             *self.until() = None;
             if self.reach().is_ok() {
-                self.0.polls.standing().retain(|(said, _)| *said != self.0.said);
+                self.0.polls.lock().retain(|(said, _)| *said != self.0.said);
             }
         })
     }

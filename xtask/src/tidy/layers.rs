@@ -47,7 +47,7 @@ const LAYERS: [(&str, &[&str]); 19] = [
     ("sheaf-transport", &[]),
     ("sheaf-engines", &["sheaf-types", "sheaf-protocol", "sheaf-transport"]),
     ("sheaf-stores", &["sheaf-types", "sheaf-protocol"]),
-    ("sheaf-etcd", &["sheaf-stores"]),
+    ("sheaf-etcd", &["sheaf-types", "sheaf-stores"]),
     // The shell.
     (
         "sheaf-runtime",
@@ -118,6 +118,8 @@ const LAYERS: [(&str, &[&str]); 19] = [
             "sheaf-engines",
             "sheaf-stores",
             "sheaf-etcd",
+            // For its clock.
+            "sheaf-runtime",
             "sheaf-transport",
             "sheaf-http",
             "sheaf-checkers",

@@ -75,6 +75,7 @@ impl Candidate {
         let mut stopped = self.shared.stopped.subscribe();
         let election = Arc::clone(&self.parts.election);
         tokio::select! {
+            biased;
             _ = stopped.wait_for(|stopped| *stopped) => {}
             () = self.stand() => {}
         }
@@ -100,7 +101,7 @@ impl Candidate {
     async fn follow(&mut self) {
         loop {
             match self.look().await {
-                Ok(_) if self.parts.election.leads() => return,
+                Ok(_) if self.leads() => return,
                 Ok(look) if look.etag != self.shown => {
                     if let Err(error) = self.show().await {
                         self.troubled(&error);
@@ -125,7 +126,7 @@ impl Candidate {
 
     /// The record with which this coordinator begins; `None`: it leads no longer.
     async fn load(&mut self) -> Option<(CoordinatorRecord, Option<Etag>)> {
-        while self.parts.election.leads() {
+        while self.leads() {
             // A load is final: no write of an earlier leader can be applied any more, its key in the election is gone.
             let loaded = match self.parts.store.load().await {
                 Ok(loaded) => loaded,
@@ -164,7 +165,7 @@ impl Candidate {
         let mut deposed = self.shared.deposed.subscribe();
         let reign = super::open::begin(&self.shared, core, Arc::clone(&parts.store), known);
         let keeps = async {
-            while self.parts.election.leads() {
+            while self.leads() {
                 let _kept_as_long_as_it_leads = self.look().await.is_ok();
                 tokio::time::sleep(LOOK_PAUSE).await;
             }
@@ -180,8 +181,8 @@ impl Candidate {
 
     /// Looks at the election and makes known what is seen.
     async fn look(&self) -> Result<Look, StoreError> {
-        let looked = self.parts.election.look().await;
-        let leads = self.parts.election.leads();
+        let looked = self.parts.election.look(self.parts.clock.now()).await;
+        let leads = self.leads();
         match &looked {
             Ok(look) => {
                 if self.warned.swap(false, Ordering::Relaxed) {
@@ -202,8 +203,12 @@ impl Candidate {
         looked
     }
 
+    fn leads(&self) -> bool {
+        self.parts.election.leads(self.parts.clock.now())
+    }
+
     fn troubled(&self, error: &StoreError) {
-        let leads = self.parts.election.leads();
+        let leads = self.leads();
         let trouble = Some(error.to_string());
         if !self.warned.swap(true, Ordering::Relaxed) {
             warn!(%error, leads, "the store can't be used; everything is served, nothing is resized");

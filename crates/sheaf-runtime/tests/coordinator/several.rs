@@ -13,27 +13,30 @@ use tokio::time::sleep;
 use crate::gates::{ModelGates, me, until, url};
 use crate::{ask, grow, ids};
 
-const LEASE: Duration = Duration::from_secs(3);
+const LEASE_MS: u64 = 3_000;
+const LEASE: Duration = Duration::from_millis(LEASE_MS);
 
 /// What the coordinators have in common.
 struct Shared {
     store: Arc<MemoryStore>,
     polls: Polls,
     gates: Arc<ModelGates>,
+    clock: Clock,
 }
 
 impl Shared {
     fn new() -> Self {
         let (store, polls) = (Arc::new(MemoryStore::new()), Polls::default());
-        Self { store, polls, gates: ModelGates::new(4) }
+        let clock = Clock::starting_at(Time(1_000_000));
+        Self { store, polls, gates: ModelGates::new(4), clock }
     }
 
     fn stand(&self, name: &str) -> (CoordinatorHost, MemoryElection) {
         let said = serde_json::to_string(&me(name)).unwrap();
         let store = Arc::clone(&self.store) as Arc<dyn Store>;
-        let election = MemoryElection::new(&self.polls, store, said, LEASE);
+        let election = MemoryElection::new(&self.polls, store, said, LEASE_MS);
         let host = CoordinatorHost::stand(CandidateParts {
-            clock: Clock::starting_at(Time(1_000_000)),
+            clock: self.clock,
             store: election.store(),
             election: Arc::new(election.clone()),
             kind: "memory",
