@@ -15,6 +15,10 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'
 
 /// Seconds that an answer may take, long polls aside.
 const ANSWER_SECS_MAX: u64 = 30;
+/// Seconds, about, until some coordinator has decided on a change. Longer than a leader's lease and its successor's start.
+const DECIDE_SECS_MAX: u32 = 10;
+/// Between two rounds over all coordinators.
+const ROUND_PAUSE: Duration = Duration::from_secs(1);
 /// Seconds that a connection may take.
 const CONNECT_SECS_MAX: u64 = 3;
 
@@ -162,6 +166,8 @@ impl Client {
         self.ask(method, path, body, change).await
     }
 
+    /// Asks one server after the other. A change that several could answer is asked until one has decided or
+    /// `DECIDE_SECS_MAX` is over: it has an idempotency key, and another coordinator leads soon when the leader is gone.
     async fn ask<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -169,36 +175,55 @@ impl Client {
         body: Option<&Value>,
         change: &Change,
     ) -> Result<T, Failure> {
+        let is_repeatable = change.is_change() && self.urls.len() > 1;
+        let mut unknown = None;
         let mut last = Failure::Failed(format!("there is no {}", self.role));
-        for url in &self.urls {
-            let mut request = self.http.request(method.clone(), format!("{url}{path}"));
-            if let Some(key) = &self.key {
-                request = request.bearer_auth(key);
+        for round in 0..DECIDE_SECS_MAX {
+            if round > 0 {
+                tokio::time::sleep(ROUND_PAUSE).await;
             }
-            if let Some(key) = &change.idempotency_key {
-                request = request.header("idempotency-key", key);
-            }
-            if let Some(version) = change.expected_version {
-                request = request.header("if-match", version.to_string());
-            }
-            if let Some(body) = body {
-                request = request.json(body);
-            }
-            match request.send().await {
-                Ok(response) => match answer(response, change.is_change()).await {
+            for url in &self.urls {
+                match self.ask_one(url, &method, path, body, change).await {
                     // Another coordinator may lead.
-                    Err(failure @ Failure::Refused { status: 503, .. }) => last = failure,
-                    other => return other,
-                },
-                Err(error) => {
-                    last = self.explain(url, &error, change.is_change());
-                    if !matches!(last, Failure::Unreachable(_)) {
-                        return Err(last);
-                    }
+                    Err(
+                        failure @ (Failure::Refused { status: 503, .. } | Failure::Unreachable(_)),
+                    ) => last = failure,
+                    Err(failure @ Failure::Unknown(_)) if is_repeatable => unknown = Some(failure),
+                    decided => return decided,
                 }
             }
+            if !is_repeatable {
+                break;
+            }
         }
-        Err(last)
+        Err(unknown.unwrap_or(last))
+    }
+
+    async fn ask_one<T: DeserializeOwned>(
+        &self,
+        url: &str,
+        method: &Method,
+        path: &str,
+        body: Option<&Value>,
+        change: &Change,
+    ) -> Result<T, Failure> {
+        let mut request = self.http.request(method.clone(), format!("{url}{path}"));
+        if let Some(key) = &self.key {
+            request = request.bearer_auth(key);
+        }
+        if let Some(key) = &change.idempotency_key {
+            request = request.header("idempotency-key", key);
+        }
+        if let Some(version) = change.expected_version {
+            request = request.header("if-match", version.to_string());
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        match request.send().await {
+            Ok(response) => answer(response, change.is_change()).await,
+            Err(error) => Err(self.explain(url, &error, change.is_change())),
+        }
     }
 
     fn explain(&self, url: &str, error: &reqwest::Error, is_change: bool) -> Failure {
