@@ -69,6 +69,56 @@ impl Machine {
     }
 }
 
+/// The machines of all servers. A client and the operator have none.
+#[derive(Debug, Default)]
+pub struct Machines {
+    coordinators: Vec<Machine>,
+    gates: Vec<Machine>,
+    routers: Vec<Machine>,
+}
+
+impl Machines {
+    /// Adds a process; those of a kind come in the order of their numbers.
+    pub fn add(&mut self, proc: Proc, machine: Machine) {
+        match proc {
+            Proc::Coordinator(_) => self.coordinators.push(machine),
+            Proc::Gate(_) => self.gates.push(machine),
+            Proc::Router(_) => self.routers.push(machine),
+            Proc::Client(_) | Proc::Operator => {}
+        }
+        debug_assert!(self.procs().any(|known| known == proc), "{proc:?} has another number");
+    }
+
+    pub fn get(&self, proc: &Proc) -> Option<&Machine> {
+        match proc {
+            Proc::Coordinator(n) => self.coordinators.get(*n as usize),
+            Proc::Gate(n) => self.gates.get(*n as usize),
+            Proc::Router(n) => self.routers.get(*n as usize),
+            Proc::Client(_) | Proc::Operator => None,
+        }
+    }
+
+    pub fn get_mut(&mut self, proc: &Proc) -> Option<&mut Machine> {
+        match proc {
+            Proc::Coordinator(n) => self.coordinators.get_mut(*n as usize),
+            Proc::Gate(n) => self.gates.get_mut(*n as usize),
+            Proc::Router(n) => self.routers.get_mut(*n as usize),
+            Proc::Client(_) | Proc::Operator => None,
+        }
+    }
+
+    /// In the order of kinds and numbers.
+    pub fn iter(&self) -> impl Iterator<Item = (Proc, &Machine)> {
+        let coordinators = (0..).map(Proc::Coordinator).zip(&self.coordinators);
+        let gates = (0..).map(Proc::Gate).zip(&self.gates);
+        coordinators.chain(gates).chain((0..).map(Proc::Router).zip(&self.routers))
+    }
+
+    pub fn procs(&self) -> impl Iterator<Item = Proc> {
+        self.iter().map(|(proc, _)| proc)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,53 +1,116 @@
 //! The one order of a run: what happens next, by time, then by when it was planned.
+//!
+//! The end of a caller's patience is kept apart: nearly every answer comes before it, and then it is nothing that happens.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-struct Planned<T> {
-    at_us: u64,
-    number: u64,
-    what: T,
-}
+use crate::wire::CallId;
+use crate::world::Happening;
 
-impl<T> PartialEq for Planned<T> {
-    fn eq(&self, other: &Self) -> bool {
-        (self.at_us, self.number) == (other.at_us, other.number)
-    }
-}
-
-impl<T> Eq for Planned<T> {}
-
-impl<T> PartialOrd for Planned<T> {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<T> Ord for Planned<T> {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at_us, self.number).cmp(&(other.at_us, other.number))
-    }
-}
+/// When something is planned for, and how much was planned before it.
+type Place = (u64, u64);
 
 /// What is planned to happen.
-pub struct Queue<T> {
-    heap: BinaryHeap<Reverse<Planned<T>>>,
+#[derive(Default)]
+pub struct Queue {
+    /// Heaps move their elements about, so they hold places alone, with the slot of what happens there.
+    heap: BinaryHeap<Reverse<(Place, usize)>>,
+    slots: Vec<Option<Happening>>,
+    free: Vec<usize>,
+    patience: BinaryHeap<Reverse<(Place, CallId)>>,
     next: u64,
 }
 
-impl<T> Default for Queue<T> {
-    fn default() -> Self {
-        Self { heap: BinaryHeap::new(), next: 0 }
+impl Queue {
+    pub fn plan(&mut self, at_us: u64, what: Happening) {
+        let place = (at_us, self.next);
+        self.next += 1;
+        if let Happening::Overdue { call } = what {
+            self.patience.push(Reverse((place, call)));
+            return;
+        }
+        let slot = self.free.pop().unwrap_or(self.slots.len());
+        match self.slots.get_mut(slot) {
+            Some(free) => *free = Some(what),
+            None => self.slots.push(Some(what)),
+        }
+        self.heap.push(Reverse((place, slot)));
+    }
+
+    /// What happens next. Nobody becomes impatient with a call that isn't `open`.
+    pub fn pop(&mut self, open: impl Fn(CallId) -> bool) -> Option<(u64, Happening)> {
+        while let Some(Reverse((_, call))) = self.patience.peek()
+            && !open(*call)
+        {
+            self.patience.pop();
+        }
+        let ends = self.patience.peek().map(|Reverse((place, _))| *place);
+        let next = self.heap.peek().map(|Reverse((place, _))| *place);
+        if let Some(ends) = ends
+            && next.is_none_or(|next| ends < next)
+        {
+            let Reverse(((at_us, _), call)) = self.patience.pop()?;
+            return Some((at_us, Happening::Overdue { call }));
+        }
+        let Reverse(((at_us, _), slot)) = self.heap.pop()?;
+        self.free.push(slot);
+        Some((at_us, self.slots[slot].take()?))
     }
 }
 
-impl<T> Queue<T> {
-    pub fn plan(&mut self, at_us: u64, what: T) {
-        self.heap.push(Reverse(Planned { at_us, number: self.next, what }));
-        self.next += 1;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order(queue: &mut Queue, open: impl Fn(CallId) -> bool) -> Vec<(u64, String)> {
+        let mut all = Vec::new();
+        while let Some((at_us, what)) = queue.pop(&open) {
+            all.push((at_us, format!("{what:?}")));
+        }
+        all
     }
 
-    pub fn pop(&mut self) -> Option<(u64, T)> {
-        self.heap.pop().map(|Reverse(planned)| (planned.at_us, planned.what))
+    fn planned() -> Queue {
+        let mut queue = Queue::default();
+        queue.plan(7, Happening::Think { client: 1 });
+        queue.plan(5, Happening::Overdue { call: CallId(1) });
+        queue.plan(5, Happening::Think { client: 2 });
+        queue.plan(7, Happening::Overdue { call: CallId(2) });
+        queue.plan(5, Happening::Overdue { call: CallId(3) });
+        queue.plan(7, Happening::Heal);
+        queue
+    }
+
+    #[test]
+    fn what_is_due_at_one_time_happens_in_the_order_of_planning() {
+        let text = |at: u64, what: &str| (at, what.to_owned());
+        let expected = [
+            text(5, "Overdue { call: CallId(1) }"),
+            text(5, "Think { client: 2 }"),
+            text(5, "Overdue { call: CallId(3) }"),
+            text(7, "Think { client: 1 }"),
+            text(7, "Overdue { call: CallId(2) }"),
+            text(7, "Heal"),
+        ];
+        assert_eq!(order(&mut planned(), |_| true), expected);
+    }
+
+    #[test]
+    fn patience_with_an_answered_call_never_ends() {
+        let all = order(&mut planned(), |call| call == CallId(3));
+        let overdue: Vec<_> = all.iter().filter(|(_, what)| what.contains("Overdue")).collect();
+        assert_eq!(overdue, [&(5, "Overdue { call: CallId(3) }".to_owned())]);
+        assert_eq!(all.len(), 4);
+    }
+
+    #[test]
+    fn slots_are_used_again() {
+        let mut queue = Queue::default();
+        for at_us in 0..100 {
+            queue.plan(at_us, Happening::Operate);
+            assert!(queue.pop(|_| true).is_some_and(|(at, _)| at == at_us));
+        }
+        assert_eq!(queue.slots.len(), 1);
     }
 }
