@@ -9,7 +9,7 @@ use sheaf_map::Map;
 use sheaf_types::ShardId;
 
 use crate::committed::Committed;
-use crate::fact::{Fact, HeldPoint, PointAt, Stamp};
+use crate::fact::{Fact, HeldPoint, Kind, PointAt, Stamp};
 use crate::panel::{Checker, Moment, Violation};
 
 const LABEL: &str = "I7 capture-gapless";
@@ -58,6 +58,10 @@ impl CaptureGapless {
 }
 
 impl Checker for CaptureGapless {
+    fn hears(&self, kind: Kind) -> bool {
+        matches!(kind, Kind::Holds | Kind::Stored)
+    }
+
     fn judge(&mut self, _: Moment, fact: &Fact) -> Result<(), Violation> {
         match fact {
             Fact::Holds { shard: Some(shard), points, .. } => {

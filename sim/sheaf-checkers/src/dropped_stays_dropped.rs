@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::fact::{Answer, Call, Fact, OpId, Stamp};
+use crate::fact::{Answer, Call, Fact, Kind, OpId, Stamp};
 use crate::panel::{Checker, Moment, Violation};
 
 const LABEL: &str = "I15 dropped-stays-dropped";
@@ -21,7 +21,7 @@ struct Life {
 /// Judges reads in temporary collections.
 #[derive(Default)]
 pub struct DroppedStaysDropped {
-    open: BTreeMap<OpId, (u64, Call)>,
+    open: BTreeMap<OpId, (u64, Arc<Call>)>,
     lives: BTreeMap<Arc<str>, Life>,
     /// When each upsert ended. One that never ended may take effect in the new collection.
     returned: BTreeMap<Stamp, u64>,
@@ -52,30 +52,37 @@ impl DroppedStaysDropped {
 }
 
 impl Checker for DroppedStaysDropped {
+    fn hears(&self, kind: Kind) -> bool {
+        matches!(kind, Kind::Invoked | Kind::Returned)
+    }
+
     fn judge(&mut self, moment: Moment, fact: &Fact) -> Result<(), Violation> {
         match fact {
             Fact::Invoked { op, call } => {
-                self.open.insert(*op, (moment.fact, call.clone()));
+                self.open.insert(*op, (moment.fact, Arc::clone(call)));
             }
             Fact::Returned { op, answer } => {
                 let Some((began, call)) = self.open.remove(op) else { return Ok(()) };
-                match (call, answer) {
+                match (&*call, answer) {
                     (Call::Upsert { points, .. }, Answer::Done) => {
                         self.returned.extend(points.iter().map(|(_, stamp)| (*stamp, moment.fact)));
                     }
                     (Call::Create { collection }, Answer::Done) => {
-                        self.lives.entry(collection).or_default().created = Some(moment.fact);
+                        self.lives.entry(Arc::clone(collection)).or_default().created =
+                            Some(moment.fact);
                     }
                     (Call::Drop { collection }, Answer::Done) => {
-                        self.lives.entry(collection).or_default().dropped =
+                        self.lives.entry(Arc::clone(collection)).or_default().dropped =
                             Some((began, moment.fact));
                     }
                     (Call::Get { collection, .. }, Answer::Point(Some(stamp))) => {
-                        self.read(*op, began, &collection, *stamp)?;
+                        self.read(*op, began, collection, *stamp)?;
                     }
-                    (Call::Gather { collection }, Answer::Points(points)) => {
+                    (Call::Gather { collection }, Answer::Points(points))
+                        if self.lives.contains_key(collection) =>
+                    {
                         for (_, stamp) in points {
-                            self.read(*op, began, &collection, *stamp)?;
+                            self.read(*op, began, collection, *stamp)?;
                         }
                     }
                     _ => {}

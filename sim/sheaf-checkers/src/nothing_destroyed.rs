@@ -8,7 +8,7 @@ use sheaf_map::Map;
 use sheaf_types::ShardId;
 
 use crate::committed::Committed;
-use crate::fact::{By, Fact, HeldPoint, NodeId, PointAt, Stamp};
+use crate::fact::{By, Fact, HeldPoint, Kind, NodeId, PointAt, Stamp};
 use crate::panel::{Checker, Moment, Violation};
 
 const LABEL: &str = "P8 nothing-destroyed";
@@ -105,6 +105,18 @@ impl NothingDestroyed {
 }
 
 impl Checker for NothingDestroyed {
+    fn hears(&self, kind: Kind) -> bool {
+        matches!(
+            kind,
+            Kind::Stored
+                | Kind::Applied
+                | Kind::GateStarted
+                | Kind::Persisted
+                | Kind::Holds
+                | Kind::Ended
+        )
+    }
+
     fn judge(&mut self, _: Moment, fact: &Fact) -> Result<(), Violation> {
         self.committed.learn(fact);
         match fact {

@@ -209,7 +209,7 @@ impl World {
         for call in calls {
             let op = self.clients.op();
             self.stats.client_ops += 1;
-            self.fact(Fact::Invoked { op, call });
+            self.fact(Fact::Invoked { op, call: Arc::new(call) });
             ops.push(op);
         }
         let message = Message::Client(Arc::clone(&request));

@@ -2,32 +2,70 @@
 //!
 //! The end of a caller's patience is kept apart: nearly every answer comes before it, and then it is nothing that happens.
 
-use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use crate::wire::CallId;
 use crate::world::Happening;
 
 /// When something is planned for, and how much was planned before it.
-type Place = (u64, u64);
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Place(u128);
+
+impl Place {
+    fn new(at_us: u64, number: u64) -> Self {
+        Self(u128::from(at_us) << 64 | u128::from(number))
+    }
+
+    fn at_us(self) -> u64 {
+        (self.0 >> 64) as u64
+    }
+}
+
+/// Something that has a place, and no order beyond that.
+struct Placed<T>(Place, T);
+
+impl<T> PartialEq for Placed<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl<T> Eq for Placed<T> {}
+
+impl<T> PartialOrd for Placed<T> {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+
+    fn le(&self, other: &Self) -> bool {
+        self.0 >= other.0
+    }
+}
+
+impl<T> Ord for Placed<T> {
+    /// The first one is the greatest.
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        other.0.cmp(&self.0)
+    }
+}
 
 /// What is planned to happen.
 #[derive(Default)]
 pub struct Queue {
     /// Heaps move their elements about, so they hold places alone, with the slot of what happens there.
-    heap: BinaryHeap<Reverse<(Place, usize)>>,
+    heap: BinaryHeap<Placed<usize>>,
     slots: Vec<Option<Happening>>,
     free: Vec<usize>,
-    patience: BinaryHeap<Reverse<(Place, CallId)>>,
+    patience: BinaryHeap<Placed<CallId>>,
     next: u64,
 }
 
 impl Queue {
     pub fn plan(&mut self, at_us: u64, what: Happening) {
-        let place = (at_us, self.next);
+        let place = Place::new(at_us, self.next);
         self.next += 1;
         if let Happening::Overdue { call } = what {
-            self.patience.push(Reverse((place, call)));
+            self.patience.push(Placed(place, call));
             return;
         }
         let slot = self.free.pop().unwrap_or(self.slots.len());
@@ -35,27 +73,27 @@ impl Queue {
             Some(free) => *free = Some(what),
             None => self.slots.push(Some(what)),
         }
-        self.heap.push(Reverse((place, slot)));
+        self.heap.push(Placed(place, slot));
     }
 
     /// What happens next. Nobody becomes impatient with a call that isn't `open`.
     pub fn pop(&mut self, open: impl Fn(CallId) -> bool) -> Option<(u64, Happening)> {
-        while let Some(Reverse((_, call))) = self.patience.peek()
+        while let Some(Placed(_, call)) = self.patience.peek()
             && !open(*call)
         {
             self.patience.pop();
         }
-        let ends = self.patience.peek().map(|Reverse((place, _))| *place);
-        let next = self.heap.peek().map(|Reverse((place, _))| *place);
+        let ends = self.patience.peek().map(|Placed(place, _)| *place);
+        let next = self.heap.peek().map(|Placed(place, _)| *place);
         if let Some(ends) = ends
             && next.is_none_or(|next| ends < next)
         {
-            let Reverse(((at_us, _), call)) = self.patience.pop()?;
-            return Some((at_us, Happening::Overdue { call }));
+            let Placed(place, call) = self.patience.pop()?;
+            return Some((place.at_us(), Happening::Overdue { call }));
         }
-        let Reverse(((at_us, _), slot)) = self.heap.pop()?;
+        let Placed(place, slot) = self.heap.pop()?;
         self.free.push(slot);
-        Some((at_us, self.slots[slot].take()?))
+        Some((place.at_us(), self.slots[slot].take()?))
     }
 }
 
