@@ -1,99 +1,62 @@
 //! The one order of a run: what happens next, by time, then by when it was planned.
 //!
-//! The end of a caller's patience is kept apart: nearly every answer comes before it, and then it is nothing that happens.
-
-use std::collections::BinaryHeap;
+//! A row in that order, its end first. Nearly everything is planned for soon, so it goes in near the end, and the next one is
+//! found without a search; a heap is slower here.
 
 use crate::wire::CallId;
 use crate::world::Happening;
 
-/// When something is planned for, and how much was planned before it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Place(u128);
-
-impl Place {
-    fn new(at_us: u64, number: u64) -> Self {
-        Self(u128::from(at_us) << 64 | u128::from(number))
-    }
-
-    fn at_us(self) -> u64 {
-        (self.0 >> 64) as u64
-    }
-}
-
-/// Something that has a place, and no order beyond that.
-struct Placed<T>(Place, T);
-
-impl<T> PartialEq for Placed<T> {
-    fn eq(&self, other: &Self) -> bool {
-        self.0 == other.0
-    }
-}
-
-impl<T> Eq for Placed<T> {}
-
-impl<T> PartialOrd for Placed<T> {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-
-    fn le(&self, other: &Self) -> bool {
-        self.0 >= other.0
-    }
-}
-
-impl<T> Ord for Placed<T> {
-    /// The first one is the greatest.
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        other.0.cmp(&self.0)
-    }
+#[derive(Clone, Copy)]
+enum What {
+    /// In a slot: what is moved about in the row is small.
+    Slot(usize),
+    /// The caller's patience with a request ends. Mostly there is an answer by then, and nothing happens.
+    Overdue(CallId),
 }
 
 /// What is planned to happen.
 #[derive(Default)]
 pub struct Queue {
-    /// Heaps move their elements about, so they hold places alone, with the slot of what happens there.
-    heap: BinaryHeap<Placed<usize>>,
+    /// The last one is the next.
+    row: Vec<(u64, What)>,
     slots: Vec<Option<Happening>>,
     free: Vec<usize>,
-    patience: BinaryHeap<Placed<CallId>>,
-    next: u64,
 }
 
 impl Queue {
-    pub fn plan(&mut self, at_us: u64, what: Happening) {
-        let place = Place::new(at_us, self.next);
-        self.next += 1;
-        if let Happening::Overdue { call } = what {
-            self.patience.push(Placed(place, call));
-            return;
-        }
-        let slot = self.free.pop().unwrap_or(self.slots.len());
-        match self.slots.get_mut(slot) {
-            Some(free) => *free = Some(what),
-            None => self.slots.push(Some(what)),
-        }
-        self.heap.push(Placed(place, slot));
+    pub fn plan(&mut self, at_us: u64, happening: Happening) {
+        let what = match happening {
+            Happening::Overdue { call } => What::Overdue(call),
+            happening => What::Slot(self.keep(happening)),
+        };
+        // Behind all that were planned for the same time.
+        let place = self.row.partition_point(|(planned_us, _)| *planned_us > at_us);
+        self.row.insert(place, (at_us, what));
     }
 
-    /// What happens next. Nobody becomes impatient with a call that isn't `open`.
+    fn keep(&mut self, happening: Happening) -> usize {
+        if let Some(slot) = self.free.pop() {
+            self.slots[slot] = Some(happening);
+            return slot;
+        }
+        self.slots.push(Some(happening));
+        self.slots.len() - 1
+    }
+
+    /// What happens next. Nobody loses patience with a call that isn't `open`.
     pub fn pop(&mut self, open: impl Fn(CallId) -> bool) -> Option<(u64, Happening)> {
-        while let Some(Placed(_, call)) = self.patience.peek()
-            && !open(*call)
-        {
-            self.patience.pop();
+        loop {
+            match self.row.pop()? {
+                (at_us, What::Slot(slot)) => {
+                    self.free.push(slot);
+                    return Some((at_us, self.slots[slot].take()?));
+                }
+                (at_us, What::Overdue(call)) if open(call) => {
+                    return Some((at_us, Happening::Overdue { call }));
+                }
+                (_, What::Overdue(_)) => {}
+            }
         }
-        let ends = self.patience.peek().map(|Placed(place, _)| *place);
-        let next = self.heap.peek().map(|Placed(place, _)| *place);
-        if let Some(ends) = ends
-            && next.is_none_or(|next| ends < next)
-        {
-            let Placed(place, call) = self.patience.pop()?;
-            return Some((place.at_us(), Happening::Overdue { call }));
-        }
-        let Placed(place, slot) = self.heap.pop()?;
-        self.free.push(slot);
-        Some((place.at_us(), self.slots[slot].take()?))
     }
 }
 
