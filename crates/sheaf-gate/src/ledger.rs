@@ -56,7 +56,10 @@ impl Ledger {
             version_of(&self.decided),
             version_of(&record)
         );
-        self.decided = Arc::new(record);
+        // A decision that changes nothing leaves the record shared, and so quick to compare.
+        if record != *self.decided {
+            self.decided = Arc::new(record);
+        }
     }
 
     /// The record to store next, when there is one and none is on its way.
@@ -81,8 +84,7 @@ impl Ledger {
     }
 
     pub fn is_settled(&self) -> bool {
-        // Mostly one record: no need to compare what is in it.
-        Arc::ptr_eq(&self.decided, &self.durable) || self.decided == self.durable
+        self.decided == self.durable
     }
 
     /// The map by which requests are served.

@@ -1,8 +1,8 @@
 //! P3: a gather shows each point once: none missing, none doubled, none older than what was acknowledged before it began.
 
-use std::collections::BTreeMap;
+use sheaf_types::PointId;
 
-use crate::fact::{Answer, Call, Fact, Kind};
+use crate::fact::{Answer, Call, Fact, Kind, Stamp};
 use crate::floors::{Floors, Reads};
 use crate::panel::{Checker, Moment, Violation};
 
@@ -30,24 +30,31 @@ impl Checker for GatherExact {
             && !collection.starts_with(crate::dropped_stays_dropped::TEMPORARY)
         {
             let broken = |text| Err(Violation::new(LABEL, text));
-            let mut found = BTreeMap::new();
-            for (id, stamp) in points {
-                if let Some(first) = found.insert(id, *stamp) {
-                    return broken(format!(
-                        "gather {} shows {id:?} of {collection} twice: {first} and {stamp}",
-                        op.0
-                    ));
-                }
+            let mut found: Vec<&(PointId, Stamp)> = points.iter().collect();
+            found.sort_by(|a, b| a.0.cmp(&b.0));
+            if let Some([(id, first), (_, stamp)]) =
+                found.array_windows().find(|[a, b]| a.0 == b.0).copied()
+            {
+                return broken(format!(
+                    "gather {} shows {id:?} of {collection} twice: {first} and {stamp}",
+                    op.0
+                ));
             }
             let object =
                 |id, number, value| self.floors.objection(*op, (collection, id, number), value);
-            let written = self.floors.keys_of(collection);
-            let objection = written
-                .into_iter()
-                .find_map(|(id, number)| object(id, Some(number), found.remove(id)));
-            // What remains was never written.
+            let mut found = found.into_iter().peekable();
+            let mut objection = None;
+            for (id, number) in self.floors.keys_of(collection) {
+                if objection.is_some() {
+                    break;
+                }
+                objection = match found.next_if(|(found, _)| found <= id) {
+                    Some((never, stamp)) if never != id => object(never, None, Some(*stamp)),
+                    here => object(id, Some(number), here.map(|(_, stamp)| *stamp)),
+                };
+            }
             let objection = objection.or_else(|| {
-                found.first_key_value().and_then(|(id, stamp)| object(id, None, Some(*stamp)))
+                found.next().and_then(|(never, stamp)| object(never, None, Some(*stamp)))
             });
             if let Some(objection) = objection {
                 return broken(format!("gather {}: {objection}", op.0));

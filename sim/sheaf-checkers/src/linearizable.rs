@@ -78,9 +78,13 @@ impl Linearizable {
                 self.step(collection, id, step(Deed::Read(*value)));
             }
             (Call::Gather { collection }, Answer::Points(points)) => {
-                let found: BTreeMap<_, _> = points.iter().map(|(id, stamp)| (id, *stamp)).collect();
+                let mut found: Vec<&(PointId, Stamp)> = points.iter().collect();
+                found.sort_by(|a, b| a.0.cmp(&b.0));
+                let mut found = found.into_iter().peekable();
                 for (id, steps) in self.keys.get_mut(collection).into_iter().flatten() {
-                    let value = found.get(id).copied();
+                    // What is before it was never written.
+                    while found.next_if(|(before, _)| before < id).is_some() {}
+                    let value = found.next_if(|(here, _)| here == id).map(|(_, stamp)| *stamp);
                     steps.push(step(Deed::Read(value)));
                 }
             }

@@ -26,6 +26,7 @@ pub mod queue;
 pub mod recording;
 pub mod report;
 pub mod router_node;
+pub mod row;
 pub mod scenario;
 pub mod shrink;
 pub mod span;

@@ -1,12 +1,13 @@
 //! The network: delays, losses, repetitions and cuts of requests and of their answers, as HTTP shows them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use sheaf_types::mark;
 
 use crate::dice::Dice;
 use crate::machine::Proc;
 use crate::recording::Fate;
+use crate::row::Row;
 use crate::wire::{CallId, Message, Purpose, Reply};
 use crate::world::{Happening, World};
 
@@ -22,59 +23,26 @@ pub struct OpenCall {
 /// Who waits for whom, and which ways are cut.
 #[derive(Default)]
 pub struct Network {
-    open: OpenCalls,
+    open: Row<OpenCall>,
+    next_call: u64,
     cuts: BTreeMap<u64, Vec<(Proc, Proc)>>,
     blocked: BTreeMap<(Proc, Proc), u32>,
     next_cut: u64,
 }
 
-/// The requests whose answers are awaited. They are numbered as they are sent, and most are answered soon: a row of them,
-/// from the oldest that is open.
-#[derive(Default)]
-struct OpenCalls {
-    /// The first of them has the number after this.
-    before: u64,
-    row: VecDeque<Option<OpenCall>>,
-}
-
-impl OpenCalls {
-    fn place(&self, call: CallId) -> Option<usize> {
-        usize::try_from(call.0.checked_sub(self.before + 1)?).ok()
-    }
-
-    fn add(&mut self, open: OpenCall) -> CallId {
-        self.row.push_back(Some(open));
-        CallId(self.before + self.row.len() as u64)
-    }
-
-    fn get(&self, call: CallId) -> Option<&OpenCall> {
-        self.row.get(self.place(call)?)?.as_ref()
-    }
-
-    fn remove(&mut self, call: CallId) -> Option<OpenCall> {
-        let place = self.place(call)?;
-        let removed = self.row.get_mut(place)?.take();
-        while let Some(None) = self.row.front() {
-            self.row.pop_front();
-            self.before += 1;
-        }
-        removed
-    }
-
-    /// By number.
-    fn iter(&self) -> impl Iterator<Item = (CallId, &OpenCall)> {
-        let numbers = (self.before + 1..).map(CallId);
-        numbers.zip(&self.row).filter_map(|(call, open)| Some((call, open.as_ref()?)))
-    }
-}
-
 impl Network {
+    fn begin(&mut self, open: OpenCall) -> CallId {
+        self.next_call += 1;
+        self.open.add(self.next_call, open);
+        CallId(self.next_call)
+    }
+
     pub fn is_open(&self, call: CallId) -> bool {
-        self.open.get(call).is_some()
+        self.open.get(call.0).is_some()
     }
 
     pub fn caller(&self, call: CallId) -> Option<Proc> {
-        self.open.get(call).map(|open| open.from)
+        self.open.get(call.0).map(|open| open.from)
     }
 
     /// Closes these ways until [`Network::uncut`] with the number that is returned.
@@ -115,7 +83,7 @@ impl Network {
     /// The requests that `to` hasn't answered.
     pub fn waiting_for(&self, to: Proc) -> Vec<CallId> {
         let open = self.open.iter().filter(|(_, open)| open.to == to);
-        open.map(|(call, _)| call).collect()
+        open.map(|(call, _)| CallId(call)).collect()
     }
 }
 
@@ -135,7 +103,7 @@ impl World {
         timeout_us: u64,
     ) -> CallId {
         let life = self.machines.get(&from).map_or(0, |machine| machine.life);
-        let call = self.network.open.add(OpenCall { from, life, to, purpose });
+        let call = self.network.begin(OpenCall { from, life, to, purpose });
         self.queue.plan(self.now_us + timeout_us.max(1), Happening::Overdue { call });
         let loss = self.knobs.loss;
         self.record(|recording, at| recording.asks(at, (call, from, to), &message, false));
@@ -167,7 +135,7 @@ impl World {
     /// A request to an address where nobody lives.
     pub fn call_nobody(&mut self, from: Proc, purpose: Purpose) {
         let life = self.machines.get(&from).map_or(0, |machine| machine.life);
-        let call = self.network.open.add(OpenCall { from, life, to: from, purpose });
+        let call = self.network.begin(OpenCall { from, life, to: from, purpose });
         self.queue.plan(self.now_us + 1_000, Happening::Answered { call, reply: Reply::NotSent });
     }
 
@@ -229,7 +197,7 @@ impl World {
 
     /// An answer has come as far as who asked.
     pub fn answered(&mut self, call: CallId, reply: Reply) {
-        if let Some(open) = self.network.open.get(call)
+        if let Some(open) = self.network.open.get(call.0)
             && self.network.is_cut(open.to, open.from)
         {
             self.record(|recording, at| recording.lands(at, call, true, Fate::Cut));
@@ -240,7 +208,7 @@ impl World {
     }
 
     fn deliver(&mut self, call: CallId, reply: Reply) {
-        let Some(open) = self.network.open.remove(call) else {
+        let Some(open) = self.network.open.remove(call.0) else {
             mark!("an answer comes that nobody waits for any more");
             return;
         };
@@ -260,7 +228,7 @@ impl World {
 
     /// The caller waits no longer.
     pub fn overdue(&mut self, call: CallId) {
-        let Some(open) = self.network.open.get(call).cloned() else { return };
+        let Some(open) = self.network.open.get(call.0).cloned() else { return };
         if let Proc::Gate(gate) = open.to
             && let Purpose::Data { .. } = open.purpose
             && let Some(life) = self.life(open.to)
