@@ -129,7 +129,9 @@ impl Gate {
             Event::Directed { token, directive, seen, deadline } => {
                 self.on_directed(token, directive, seen, deadline, fx);
             }
-            Event::ReportWanted { token } => fx.answer.push((token, Answer::Report(self.report()))),
+            Event::ReportWanted { token } => {
+                fx.answer.push((token, Answer::Report(Box::new(self.report()))));
+            }
             Event::FrameArrived { token, frame } => self.on_frame(token, *frame, fx),
             Event::Requested { token, request } => self.on_requested(token, request, fx),
             Event::RequestDone { token, outcome } => self.on_request_done(token, outcome, fx),
@@ -494,16 +496,16 @@ impl Gate {
     fn prepare(&mut self) {
         let record = self.ledger.decided();
         let (Some(order), Some(part)) = (&record.order, &self.part) else { return };
+        if order.prepared {
+            return;
+        }
         let Part { transition, receives, .. } = *part;
         let busy = self.jobs.ingests() || self.jobs.sweeps();
         let looked_at = receives && self.requests.has_unfiltered();
-        let settled = self.ledger.is_settled();
-        if !order.prepared {
-            mark!(busy, "a gate waits for engine calls of before to be prepared");
-            mark!(!record.clean, "a gate has to sweep before it is prepared");
-            mark!(looked_at, "a recipient waits for a search that sees everything");
-        }
-        if order.prepared || !settled || !record.clean || busy || looked_at {
+        mark!(busy, "a gate waits for engine calls of before to be prepared");
+        mark!(!record.clean, "a gate has to sweep before it is prepared");
+        mark!(looked_at, "a recipient waits for a search that sees everything");
+        if !self.ledger.is_settled() || !record.clean || busy || looked_at {
             return;
         }
         self.swept_for = Some(transition);
@@ -528,8 +530,10 @@ impl Gate {
         let (Some(map), Some(me)) = (self.ledger.map(), self.ledger.shard()) else { return };
         let permitted = self.control.sweep_permit == Some(map.version());
         let receiving = record.order.as_ref().is_some_and(|order| order.prepared);
-        let busy = self.jobs.ingests() || self.jobs.sweeps();
-        if record.clean || !permitted || receiving || busy || !self.ledger.is_settled() {
+        if record.clean || !permitted || receiving || !self.ledger.is_settled() {
+            return;
+        }
+        if self.jobs.ingests() || self.jobs.sweeps() {
             return;
         }
         let collections = self.catalogue.collections();
@@ -573,7 +577,7 @@ impl Gate {
         let mut ctx = Context { now: self.now, effects: fx, jobs: &mut self.jobs };
         let due = self.control.due(self.ledger.durable(), self.progress.seq, &mut ctx);
         for token in due {
-            fx.answer.push((token, Answer::Directed(Ok(self.report()))));
+            fx.answer.push((token, Answer::Directed(Ok(Box::new(self.report())))));
         }
     }
 

@@ -223,15 +223,15 @@ impl World {
         let question = self.gates[gate as usize].questions.remove(token.0);
         match (question, answer) {
             (Some(Question::Control(call)), Answer::Directed(Ok(report))) => {
-                self.fact(Fact::Reported { node, report: Box::new(report.clone()) });
-                self.reply(proc, call, Reply::Directed(Ok(Box::new(report))));
+                self.fact(Fact::Reported { node, report: report.clone() });
+                self.reply(proc, call, Reply::Directed(Ok(report)));
             }
             (Some(Question::Control(call)), Answer::Directed(Err(refusal))) => {
                 self.reply(proc, call, Reply::Directed(Err(refusal)));
             }
             (Some(Question::Control(call)), Answer::Report(report)) => {
-                self.fact(Fact::Reported { node, report: Box::new(report.clone()) });
-                self.reply(proc, call, Reply::Report(Box::new(report)));
+                self.fact(Fact::Reported { node, report: report.clone() });
+                self.reply(proc, call, Reply::Report(report));
             }
             (Some(Question::Control(call)), Answer::Frame(verdict)) => {
                 self.reply(proc, call, Reply::Frame(verdict));

@@ -1,37 +1,70 @@
 //! The one order of a run: what happens next, by time, then by when it was planned.
 //!
-//! A row in that order, its end first. Nearly everything is planned for soon, so it goes in near the end, and the next one is
-//! found without a search; a heap is slower here.
+//! A ring of short turns: what is planned is put to its turn, and a turn is sorted when it comes. Heaps and trees sort all the time,
+//! and most of what is planned is a caller's patience that never ends: it has an answer by then.
 
 use crate::wire::CallId;
 use crate::world::Happening;
 
-#[derive(Clone, Copy)]
-enum What {
-    /// In a slot: what is moved about in the row is small.
-    Slot(usize),
-    /// The caller's patience with a request ends. Mostly there is an answer by then, and nothing happens.
-    Overdue(CallId),
-}
+/// Microseconds of a turn: 2 to the power of this.
+const TURN_BITS: u32 = 12;
+/// Turns that are told apart, four seconds: more than most time-outs.
+const TURNS: u64 = 1024;
+
+/// When, and the slot of what happens: what is moved about is small.
+type Planned = (u64, usize);
 
 /// What is planned to happen.
-#[derive(Default)]
 pub struct Queue {
-    /// The last one is the next.
-    row: Vec<(u64, What)>,
+    /// The turn that it is, by number.
+    turn: u64,
+    /// Its rest; the last one is the next.
+    current: Vec<Planned>,
+    /// The turns after it, each in the order of planning.
+    ring: Vec<Vec<Planned>>,
+    in_ring: usize,
+    /// What is beyond the ring; the last one is the next.
+    later: Vec<Planned>,
     slots: Vec<Option<Happening>>,
     free: Vec<usize>,
 }
 
+impl Default for Queue {
+    fn default() -> Self {
+        Self {
+            turn: 0,
+            current: Vec::new(),
+            ring: (0..TURNS).map(|_| Vec::new()).collect(),
+            in_ring: 0,
+            later: Vec::new(),
+            slots: Vec::new(),
+            free: Vec::new(),
+        }
+    }
+}
+
+fn turn_of(at_us: u64) -> u64 {
+    at_us >> TURN_BITS
+}
+
+/// Puts it behind all that were planned for the same time.
+fn insert(row: &mut Vec<Planned>, planned: Planned) {
+    let place = row.partition_point(|(at_us, _)| *at_us > planned.0);
+    row.insert(place, planned);
+}
+
 impl Queue {
     pub fn plan(&mut self, at_us: u64, happening: Happening) {
-        let what = match happening {
-            Happening::Overdue { call } => What::Overdue(call),
-            happening => What::Slot(self.keep(happening)),
-        };
-        // Behind all that were planned for the same time.
-        let place = self.row.partition_point(|(planned_us, _)| *planned_us > at_us);
-        self.row.insert(place, (at_us, what));
+        let planned = (at_us, self.keep(happening));
+        let turn = turn_of(at_us);
+        if turn <= self.turn {
+            insert(&mut self.current, planned);
+        } else if turn < self.turn + TURNS {
+            self.ring[(turn % TURNS) as usize].push(planned);
+            self.in_ring += 1;
+        } else {
+            insert(&mut self.later, planned);
+        }
     }
 
     fn keep(&mut self, happening: Happening) -> usize {
@@ -46,17 +79,39 @@ impl Queue {
     /// What happens next. Nobody loses patience with a call that isn't `open`.
     pub fn pop(&mut self, open: impl Fn(CallId) -> bool) -> Option<(u64, Happening)> {
         loop {
-            match self.row.pop()? {
-                (at_us, What::Slot(slot)) => {
-                    self.free.push(slot);
-                    return Some((at_us, self.slots[slot].take()?));
-                }
-                (at_us, What::Overdue(call)) if open(call) => {
-                    return Some((at_us, Happening::Overdue { call }));
-                }
-                (_, What::Overdue(_)) => {}
+            let Some((at_us, slot)) = self.current.pop() else {
+                self.begin_turn()?;
+                continue;
+            };
+            self.free.push(slot);
+            match self.slots[slot].take()? {
+                Happening::Overdue { call } if !open(call) => {}
+                happening => return Some((at_us, happening)),
             }
         }
+    }
+
+    /// Goes to the next turn in which something is planned; `None`: there is none.
+    fn begin_turn(&mut self) -> Option<()> {
+        let later = self.later.last().map(|(at_us, _)| turn_of(*at_us));
+        if self.in_ring == 0 {
+            self.turn = later?;
+        } else {
+            self.turn += 1;
+            while self.ring[(self.turn % TURNS) as usize].is_empty() && later != Some(self.turn) {
+                self.turn += 1;
+            }
+        }
+        // What came from far was planned first.
+        while let Some(planned) = self.later.pop_if(|(at_us, _)| turn_of(*at_us) == self.turn) {
+            self.current.push(planned);
+        }
+        let turn = &mut self.ring[(self.turn % TURNS) as usize];
+        self.in_ring -= turn.len();
+        self.current.append(turn);
+        self.current.reverse();
+        self.current.sort_by(|(a, _), (b, _)| b.cmp(a));
+        Some(())
     }
 }
 
@@ -103,6 +158,30 @@ mod tests {
         let overdue: Vec<_> = all.iter().filter(|(_, what)| what.contains("Overdue")).collect();
         assert_eq!(overdue, [&(5, "Overdue { call: CallId(3) }".to_owned())]);
         assert_eq!(all.len(), 4);
+    }
+
+    #[test]
+    fn the_order_is_that_of_a_sorted_list() {
+        let mut dice = crate::dice::Dice::new(5, crate::dice::Purpose::Knobs, 0);
+        let (mut queue, mut list, mut now_us) = (Queue::default(), Vec::new(), 0);
+        for number in 0..20_000 {
+            // Now, soon, in its turn, and beyond the ring.
+            let spread = [1, 3_000, 900_000, 30_000_000][dice.below(4) as usize];
+            let at_us = now_us + dice.below(spread);
+            queue.plan(at_us, Happening::AskAgain { number });
+            list.push((at_us, number));
+            while dice.chance(0.5) {
+                let first = list.iter().copied().min();
+                let next = queue.pop(|_| true);
+                let next = next.map(|(at_us, what)| match what {
+                    Happening::AskAgain { number } => (at_us, number),
+                    _ => (at_us, u64::MAX),
+                });
+                assert_eq!(next, first);
+                list.retain(|planned| Some(*planned) != first);
+                now_us = first.map_or(now_us, |(at_us, _)| at_us);
+            }
+        }
     }
 
     #[test]
