@@ -184,13 +184,12 @@ impl Donor {
     }
 
     /// What a coordinator waits for; when it changes, it should be told.
-    pub fn milestones(&self, order: Option<&Order>) -> Vec<(CopyState, bool)> {
+    pub fn milestones(&self, order: Option<&Order>) -> impl Iterator<Item = (CopyState, bool)> {
         let attempt = fenced_attempt(order);
-        let of = |(to, stream): (&ShardId, &Stream)| {
+        self.streams.iter().map(move |(to, stream)| {
             let (state, proof) = stream.state(self.capture.list(*to), attempt);
             (state, proof.is_some())
-        };
-        self.streams.iter().map(of).collect()
+        })
     }
 
     pub fn sent_points(&self) -> u64 {

@@ -35,8 +35,8 @@ impl Ledger {
         &self.durable
     }
 
-    pub fn durable_shared(&self) -> Arc<GateRecord> {
-        Arc::clone(&self.durable)
+    pub fn durable_shared(&self) -> &Arc<GateRecord> {
+        &self.durable
     }
 
     pub fn decide(&mut self, change: impl FnOnce(&mut GateRecord)) {

@@ -36,6 +36,8 @@ pub struct KeyNumber(usize);
 struct Open {
     call: Arc<Call>,
     floors: Floored,
+    /// The key, if it writes to one alone.
+    written: Option<KeyNumber>,
 }
 
 /// The floors of a read when it began. A key that was written later had none.
@@ -139,16 +141,20 @@ impl Floors {
     }
 
     fn invoked(&mut self, at: u64, op: OpId, call: &Arc<Call>) {
-        let mut floors = Floored::Nothing;
+        let (mut floors, mut written) = (Floored::Nothing, None);
         match &**call {
             Call::Upsert { collection, points } => {
                 for (id, stamp) in points {
-                    self.writes(collection, id).puts.insert(*stamp, (at, None));
+                    let number = self.key(collection, id);
+                    self.keys[number.0].puts.insert(*stamp, (at, None));
+                    written = (points.len() == 1).then_some(number);
                 }
             }
             Call::Delete { collection, ids } => {
                 for id in ids {
-                    self.writes(collection, id).deletes.insert(op, (at, None));
+                    let number = self.key(collection, id);
+                    self.keys[number.0].deletes.insert(op, (at, None));
+                    written = (ids.len() == 1).then_some(number);
                 }
             }
             Call::Get { collection, id } if self.reads == Reads::Gets => {
@@ -160,17 +166,18 @@ impl Floors {
             }
             Call::Get { .. } | Call::Gather { .. } | Call::Create { .. } | Call::Drop { .. } => {}
         }
-        self.open.insert(op, Open { call: Arc::clone(call), floors });
+        self.open.insert(op, Open { call: Arc::clone(call), floors, written });
     }
 
     fn returned(&mut self, at: u64, op: OpId, answer: &Answer) {
-        let Some(Open { call, .. }) = self.open.remove(&op) else { return };
+        let Some(Open { call, written, .. }) = self.open.remove(&op) else { return };
         let acknowledged = matches!(answer, Answer::Done);
         let refused = matches!(answer, Answer::Refused);
         match &*call {
             Call::Upsert { collection, points } if acknowledged => {
                 for (id, stamp) in points {
-                    let writes = self.writes(collection, id);
+                    let number = written.unwrap_or_else(|| self.key(collection, id));
+                    let writes = &mut self.keys[number.0];
                     let Some((invoked, returned)) = writes.puts.get_mut(stamp) else { continue };
                     *returned = Some(at);
                     let invoked = *invoked;
@@ -180,7 +187,8 @@ impl Floors {
             }
             Call::Delete { collection, ids } if acknowledged || refused => {
                 for id in ids {
-                    let writes = self.writes(collection, id);
+                    let number = written.unwrap_or_else(|| self.key(collection, id));
+                    let writes = &mut self.keys[number.0];
                     if refused {
                         writes.deletes.remove(&op);
                         continue;
@@ -195,17 +203,14 @@ impl Floors {
         }
     }
 
-    fn writes(&mut self, collection: &Arc<str>, id: &PointId) -> &mut Writes {
-        let number = match self.number(collection, id) {
-            Some(known) => known,
-            None => {
-                let number = KeyNumber(self.keys.len());
-                self.keys.push(Writes::default());
-                let keys = self.numbers.entry(Arc::clone(collection)).or_default();
-                keys.insert(id.clone(), number);
-                number
-            }
-        };
-        &mut self.keys[number.0]
+    /// The number of a key that is written.
+    fn key(&mut self, collection: &Arc<str>, id: &PointId) -> KeyNumber {
+        self.number(collection, id).unwrap_or_else(|| {
+            let number = KeyNumber(self.keys.len());
+            self.keys.push(Writes::default());
+            let keys = self.numbers.entry(Arc::clone(collection)).or_default();
+            keys.insert(id.clone(), number);
+            number
+        })
     }
 }

@@ -18,8 +18,14 @@ const LOOK_US: u64 = 200_000;
 impl World {
     /// Looks whether the run can go on to its next stage.
     pub fn look_around(&mut self) {
-        let state = self.end_state();
         let over_us = self.now_us - self.healed_us;
+        let late = over_us > (QUIET_S_MAX + AUDIT_S_MAX) * 1_000_000;
+        if self.stage == Stage::Audit && !self.clients.all_idle() && !late {
+            // Nothing hangs on it yet.
+            self.queue.plan(self.now_us + LOOK_US, Happening::LookAround);
+            return;
+        }
+        let state = self.end_state();
         let quiet = state.unfinished.is_empty()
             && state.unclean.is_empty()
             && state.stale_routers.is_empty()
@@ -45,7 +51,7 @@ impl World {
                 self.stage = Stage::Liveness;
                 self.queue.plan(self.now_us, Happening::Operate);
             }
-            Stage::Audit if over_us > (QUIET_S_MAX + AUDIT_S_MAX) * 1_000_000 => {
+            Stage::Audit if late => {
                 let state = EndState { hanging: self.clients.open(), ..state };
                 self.fact(Fact::Ended { state: Box::new(state) });
                 self.broken("P6 converges", "the last reads don't end");

@@ -7,9 +7,9 @@ use crate::wire::CallId;
 use crate::world::Happening;
 
 /// Microseconds of a turn: 2 to the power of this.
-const TURN_BITS: u32 = 12;
+const TURN_BITS: u32 = 14;
 /// Turns that are told apart, four seconds: more than most time-outs.
-const TURNS: u64 = 1024;
+const TURNS: u64 = 256;
 
 /// When, and the slot of what happens: what is moved about is small.
 type Planned = (u64, usize);
