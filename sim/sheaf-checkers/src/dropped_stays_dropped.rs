@@ -28,19 +28,23 @@ pub struct DroppedStaysDropped {
 }
 
 impl DroppedStaysDropped {
+    /// When the drop began before which nothing may be left in what a read that began then sees.
+    fn dropped_before(&self, began: u64, collection: &Arc<str>) -> Option<u64> {
+        let life = self.lives.get(collection)?;
+        let ((drop_began, drop_ended), created) = (life.dropped?, life.created?);
+        (drop_ended < created && created < began).then_some(drop_began)
+    }
+
     fn read(
         &self,
         op: OpId,
         began: u64,
         collection: &Arc<str>,
-        stamp: Stamp,
+        mut stamps: impl Iterator<Item = Stamp>,
     ) -> Result<(), Violation> {
-        let Some(life) = self.lives.get(collection) else { return Ok(()) };
-        let (Some((drop_began, drop_ended)), Some(created)) = (life.dropped, life.created) else {
-            return Ok(());
-        };
-        let written = self.returned.get(&stamp).copied().unwrap_or(u64::MAX);
-        if drop_ended < created && created < began && written < drop_began {
+        let Some(drop_began) = self.dropped_before(began, collection) else { return Ok(()) };
+        let written = |stamp: &Stamp| self.returned.get(stamp).copied().unwrap_or(u64::MAX);
+        if let Some(stamp) = stamps.find(|stamp| written(stamp) < drop_began) {
             let text = format!(
                 "call {} read {stamp} in {collection}, acknowledged before it was dropped and created again",
                 op.0
@@ -76,14 +80,10 @@ impl Checker for DroppedStaysDropped {
                             Some((began, moment.fact));
                     }
                     (Call::Get { collection, .. }, Answer::Point(Some(stamp))) => {
-                        self.read(*op, began, collection, *stamp)?;
+                        self.read(*op, began, collection, std::iter::once(*stamp))?;
                     }
-                    (Call::Gather { collection }, Answer::Points(points))
-                        if self.lives.contains_key(collection) =>
-                    {
-                        for (_, stamp) in points {
-                            self.read(*op, began, collection, *stamp)?;
-                        }
+                    (Call::Gather { collection }, Answer::Points(points)) => {
+                        self.read(*op, began, collection, points.iter().map(|(_, stamp)| *stamp))?;
                     }
                     _ => {}
                 }

@@ -36,16 +36,21 @@ pub struct Clock {
 
 impl Clock {
     pub fn read(&self, true_us: u64) -> Time {
-        let local_us = u128::from(true_us) * u128::from(self.pace) / 1_000_000;
-        Time(self.offset_ms + (local_us / 1_000) as u64)
+        let local_us = scaled(true_us, self.pace, 1_000_000, |product| product / 1_000_000);
+        Time(self.offset_ms + local_us / 1_000)
     }
 
     /// The first true microsecond at which this clock shows `time`.
     pub fn when(&self, time: Time) -> u64 {
-        let local_us = u128::from(time.0.saturating_sub(self.offset_ms)) * 1_000;
-        let true_us = (local_us * 1_000_000).div_ceil(u128::from(self.pace));
-        u64::try_from(true_us).unwrap_or(u64::MAX)
+        let local_us = time.0.saturating_sub(self.offset_ms).saturating_mul(1_000);
+        scaled(local_us, 1_000_000, self.pace, |product| product.div_ceil(self.pace))
     }
+}
+
+/// `number * by / per`, without the wide division that a clock which is read all the time can't afford; `divide` rounds what is
+/// left over.
+fn scaled(number: u64, by: u64, per: u64, divide: impl Fn(u64) -> u64) -> u64 {
+    (number / per).saturating_mul(by).saturating_add(divide(number % per * by))
 }
 
 /// What every process has, whatever its role.
