@@ -14,6 +14,8 @@ use crate::panel::{Checker, Moment, Violation};
 
 const LABEL: &str = "P2 linearizable";
 
+/// Steps of a key for which there is room from the start.
+const STEPS: usize = 32;
 /// States of one key at one time; more are given up.
 const STATES_MAX: usize = 4_096;
 /// Open calls on one key at one time; more are given up.
@@ -53,7 +55,9 @@ impl Linearizable {
             Some(steps) => steps.push(step),
             None => {
                 let keys = self.keys.entry(Arc::clone(collection)).or_default();
-                keys.insert(id.clone(), vec![step]);
+                let mut steps = Vec::with_capacity(STEPS);
+                steps.push(step);
+                keys.insert(id.clone(), steps);
             }
         }
     }

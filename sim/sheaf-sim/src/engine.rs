@@ -103,25 +103,33 @@ impl Engine {
         collection: CollectionId,
         writes: Vec<Write>,
     ) -> (Vec<Change>, Vec<Changed>) {
-        let written = writes.into_iter().filter_map(|write| self.write(collection, write));
-        written.collect::<Vec<_>>().into_iter().unzip()
+        writes.into_iter().filter_map(|write| self.write(collection, write)).unzip()
     }
 
     fn write(&mut self, collection: CollectionId, write: Write) -> Option<(Change, Changed)> {
         let points = self.collections.get_mut(&collection)?;
         let id = id_of(&write).clone();
+        let brief = |cell: &Cell| (cell.stored.hash, cell.stamp);
         let (before, after) = match write {
             Write::Upsert(stored) => {
                 let cell = Cell { stamp: stamp_of(&stored.body), stored };
-                (points.insert(id.clone(), cell.clone()), Some(cell))
+                let after = brief(&cell);
+                let before = match points.get_mut(&id) {
+                    Some(known) => Some(brief(&std::mem::replace(known, cell))),
+                    None => {
+                        points.insert(id.clone(), cell);
+                        None
+                    }
+                };
+                (before, Some(after))
             }
-            Write::Delete(_) => (points.remove(&id), None),
+            Write::Delete(_) => (points.remove(&id).as_ref().map(brief), None),
         };
-        let hash = |cell: &Option<Cell>| cell.as_ref().map(|cell| cell.stored.hash);
-        let stamp = |cell: &Option<Cell>| cell.as_ref().map(|cell| cell.stamp);
-        let changed = Changed { old: hash(&before), new: hash(&after) };
+        let changed =
+            Changed { old: before.map(|(hash, _)| hash), new: after.map(|(hash, _)| hash) };
         let point = PointAt { collection, id };
-        Some((Change { point, before: stamp(&before), after: stamp(&after) }, changed))
+        let (before, after) = (before.map(|(_, stamp)| stamp), after.map(|(_, stamp)| stamp));
+        Some((Change { point, before, after }, changed))
     }
 
     /// Carries out a call of the gate's core. Pages end after `page_max` points.

@@ -11,6 +11,9 @@ const TURN_BITS: u32 = 14;
 /// Turns that are told apart, four seconds: more than most time-outs.
 const TURNS: u64 = 256;
 
+/// Slots that most runs get by with.
+const SLOTS: usize = 512;
+
 /// When, and the slot of what happens: what is moved about is small.
 type Planned = (u64, usize);
 
@@ -33,12 +36,12 @@ impl Default for Queue {
     fn default() -> Self {
         Self {
             turn: 0,
-            current: Vec::new(),
+            current: Vec::with_capacity(64),
             ring: (0..TURNS).map(|_| Vec::new()).collect(),
             in_ring: 0,
             later: Vec::new(),
-            slots: Vec::new(),
-            free: Vec::new(),
+            slots: Vec::with_capacity(SLOTS),
+            free: Vec::with_capacity(SLOTS),
         }
     }
 }
