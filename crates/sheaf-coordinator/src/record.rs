@@ -47,8 +47,8 @@ pub struct CoordinatorRecord {
     pub copy_rate: Option<CopyRate>,
     /// Reports of ended transitions, the oldest first.
     pub ended: VecDeque<TransitionReport>,
-    /// Decisions with their reasons, the oldest first.
-    pub history: VecDeque<HistoryEntry>,
+    /// Decisions with their reasons, the oldest first. Shared: each decision drafts a record anew.
+    pub history: VecDeque<Arc<HistoryEntry>>,
     /// Idempotency keys with their answers, the oldest first.
     pub keys: VecDeque<UsedKey>,
 }

@@ -198,7 +198,7 @@ impl Coordinator {
             transition: self.running(),
             queue: record.queue.clone(),
             autoscale: self.autoscale(),
-            history: lines.cloned().collect(),
+            history: lines.map(|line| HistoryEntry::clone(line)).collect(),
         }
     }
 
@@ -234,7 +234,7 @@ impl Coordinator {
 
     /// The decisions that are remembered, the oldest first.
     pub fn history(&self) -> impl Iterator<Item = &HistoryEntry> {
-        self.record().history.iter()
+        self.record().history.iter().map(|entry| &**entry)
     }
 
     /// All that a plan is calculated from.
