@@ -224,7 +224,7 @@ impl CoordinatorRecord {
         while self.ended.len() >= HISTORY_ENTRIES_MAX {
             self.ended.pop_front();
         }
-        self.ended.push_back(report);
+        self.ended.push_back(Arc::new(report));
     }
 }
 

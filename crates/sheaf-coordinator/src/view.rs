@@ -223,13 +223,18 @@ impl Coordinator {
         TransitionsView {
             running: self.running(),
             queued: record.queue.clone(),
-            ended: record.ended.iter().rev().cloned().collect(),
+            ended: record
+                .ended
+                .iter()
+                .rev()
+                .map(|report| TransitionReport::clone(report))
+                .collect(),
         }
     }
 
     /// The report of an ended transition.
     pub fn report(&self, transition: TransitionId) -> Option<&TransitionReport> {
-        self.record().ended.iter().find(|report| report.id == transition)
+        self.record().ended.iter().find(|report| report.id == transition).map(|report| &**report)
     }
 
     /// The decisions that are remembered, the oldest first.
