@@ -34,12 +34,12 @@ impl NothingDestroyed {
         let owner = self.committed.owner(&point.id);
         let held = self.holds.entry(*node).or_default();
         match after {
-            Some(stamp) => held.insert(point.clone(), *stamp),
-            None => held.remove(point),
-        };
+            Some(stamp) => put(held, point, *stamp),
+            None => drop(held.remove(point)),
+        }
         if *by == By::Request {
             if owner.is_some() && owner == *shard {
-                self.truth.insert(point.clone(), *after);
+                put(&mut self.truth, point, *after);
             }
             return Ok(());
         }
@@ -101,6 +101,14 @@ impl NothingDestroyed {
             }
         }
         Ok(())
+    }
+}
+
+/// Most points are known already.
+fn put<T>(points: &mut BTreeMap<PointAt, T>, point: &PointAt, value: T) {
+    match points.get_mut(point) {
+        Some(known) => *known = value,
+        None => drop(points.insert(point.clone(), value)),
     }
 }
 

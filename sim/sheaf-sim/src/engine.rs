@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use sheaf_checkers::{PointAt, Stamp};
 use sheaf_gate::{Changed, EngineCall, EngineReply, Page, Scan, Scanned, Select, Write};
-use sheaf_types::{CollectionId, PointBody, PointId, StoredPoint};
+use sheaf_types::{CollectionId, PlacementKey, PointBody, PointId, StoredPoint};
 
 /// A change that the engine made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub struct Change {
 struct Cell {
     stored: StoredPoint,
     stamp: Stamp,
+    /// Of the id: every search asks whose it is.
+    key: PlacementKey,
 }
 
 /// The contents of one node's engine, on its disk.
@@ -74,10 +76,13 @@ impl Engine {
     pub fn gather(
         &self,
         collection: CollectionId,
-        accept: impl Fn(&PointId) -> bool,
+        accept: impl Fn(PlacementKey) -> bool,
     ) -> Vec<(PointId, Stamp)> {
         let points = self.collections.get(&collection).into_iter().flatten();
-        points.filter(|(id, _)| accept(id)).map(|(id, cell)| (id.clone(), cell.stamp)).collect()
+        points
+            .filter(|(_, cell)| accept(cell.key))
+            .map(|(id, cell)| (id.clone(), cell.stamp))
+            .collect()
     }
 
     /// Has the writes applied later, or never.
@@ -112,7 +117,8 @@ impl Engine {
         let brief = |cell: &Cell| (cell.stored.hash, cell.stamp);
         let (before, after) = match write {
             Write::Upsert(stored) => {
-                let cell = Cell { stamp: stamp_of(&stored.body), stored };
+                let key = id.placement_key();
+                let cell = Cell { stamp: stamp_of(&stored.body), stored, key };
                 let after = brief(&cell);
                 let before = match points.get_mut(&id) {
                     Some(known) => Some(brief(&std::mem::replace(known, cell))),
@@ -165,9 +171,9 @@ impl Engine {
         let Some(points) = self.collections.get(&scan.collection) else {
             return EngineReply::NoCollection(scan.collection);
         };
-        let selected = |id: &PointId| match &scan.select {
-            Select::Moving { moves, mv } => moves.of(id.placement_key()) == Some(*mv),
-            Select::Foreign { map, me } => map.owner(id.placement_key()) != Some(*me),
+        let selected = |key: PlacementKey| match &scan.select {
+            Select::Moving { moves, mv } => moves.of(key) == Some(*mv),
+            Select::Foreign { map, me } => map.owner(key) != Some(*me),
         };
         let points_max = (scan.points_max as u64).min(page_max).max(1);
         let mut page = Page::default();
@@ -185,7 +191,7 @@ impl Engine {
             }
             looked_at += 1;
             page.looked_through = Some(id.clone());
-            if selected(id) {
+            if selected(cell.key) {
                 let point = scan.bodies.then(|| cell.stored.clone());
                 page.points.push(Scanned { id: id.clone(), hash: cell.stored.hash, point });
             }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sheaf_checkers::{By, Fact, NodeId, PointAt};
 use sheaf_gate::{EngineCall, EngineReply, Event, JobId, Outcome, Scope, Token, Write};
-use sheaf_types::{CollectionId, StoredPoint, mark};
+use sheaf_types::{CollectionId, PlacementKey, StoredPoint, mark};
 
 use crate::dice::Dice;
 use crate::engine::{Change, body_of, id_of};
@@ -198,14 +198,14 @@ impl World {
         scope: &Scope,
         unknown: bool,
     ) -> Answered {
-        let accepts = |id: &sheaf_types::PointId| match scope {
+        let accepts = |key: PlacementKey| match scope {
             Scope::All => true,
-            Scope::Owned { map, me } => map.owner(id.placement_key()) == Some(*me),
+            Scope::Owned { map, me } => map.owner(key) == Some(*me),
         };
         match &request.work {
             Work::Get(id) => {
                 let engine = &self.gates[gate as usize].engine;
-                let stamp = engine.get(collection, id).filter(|_| accepts(id));
+                let stamp = engine.get(collection, id).filter(|_| accepts(id.placement_key()));
                 let points = stamp.map(|stamp| (id.clone(), stamp)).into_iter().collect();
                 return Answered::Request(Outcome::Done, Found { points });
             }
