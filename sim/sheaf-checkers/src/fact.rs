@@ -191,7 +191,7 @@ pub enum Fact {
 
     /// What an engine holds: told for every node before each commit and at the end. `unsettled`: a write of unknown
     /// outcome may still change the point.
-    Holds { node: NodeId, shard: Option<ShardId>, points: Vec<HeldPoint> },
+    Holds { node: NodeId, shard: Option<ShardId>, points: Arc<[HeldPoint]> },
     /// All faults are over, for ever.
     Healed,
     /// Everything should be quiet now.

@@ -22,7 +22,7 @@ pub struct NothingDestroyed {
     shards: BTreeMap<ShardId, NodeId>,
     /// The map that each shard serves by, as its ledger holds it.
     serves: BTreeMap<ShardId, Arc<Map>>,
-    last: BTreeMap<NodeId, (Option<ShardId>, Vec<HeldPoint>)>,
+    last: BTreeMap<NodeId, (Option<ShardId>, Arc<[HeldPoint]>)>,
 }
 
 impl NothingDestroyed {
@@ -79,7 +79,7 @@ impl NothingDestroyed {
         let Some(map) = self.committed.current() else { return Ok(()) };
         let mut found: BTreeMap<&PointAt, Option<Stamp>> = BTreeMap::new();
         for (node, (shard, points)) in &self.last {
-            for held in points {
+            for held in points.iter() {
                 let owner = map.owner(held.point.id.placement_key());
                 if owner == *shard && owner.is_some() {
                     found.insert(&held.point, held.stamp);
@@ -135,7 +135,7 @@ impl Checker for NothingDestroyed {
                 }
             }
             Fact::Holds { node, shard, points } => {
-                self.last.insert(*node, (*shard, points.clone()));
+                self.last.insert(*node, (*shard, Arc::clone(points)));
             }
             Fact::Ended { .. } => self.ended()?,
             _ => {}

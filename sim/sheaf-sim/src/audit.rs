@@ -82,7 +82,7 @@ impl World {
                 unsettled: true,
             }));
             let shard = node.record.shard;
-            self.fact(Fact::Holds { node: NodeId(gate as u32), shard, points });
+            self.fact(Fact::Holds { node: NodeId(gate as u32), shard, points: points.into() });
         }
     }
 
@@ -131,9 +131,9 @@ impl World {
             let order = record.order.as_ref().map(|order| order.order.transition);
             return Some(format!("has map {version:?}, order {order:?}, clean {}", record.clean));
         }
-        let foreign = node.engine.contents().find(|(point, _)| {
-            let owner = current.owner(point.id.placement_key());
-            let dropped = current.collection_by_id(point.collection).is_none();
+        let foreign = node.engine.find(|collection, key| {
+            let owner = current.owner(key);
+            let dropped = current.collection_by_id(collection).is_none();
             dropped || owner != record.shard || owner.is_none()
         });
         foreign.map(|(point, stamp)| format!("holds foreign {point:?} = {stamp}"))

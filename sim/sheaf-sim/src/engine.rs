@@ -59,6 +59,19 @@ impl Engine {
         })
     }
 
+    /// The first point that `accept` takes.
+    pub fn find(
+        &self,
+        accept: impl Fn(CollectionId, PlacementKey) -> bool,
+    ) -> Option<(PointAt, Stamp)> {
+        let cells = self.collections.iter().flat_map(|(collection, points)| {
+            points.iter().map(move |(id, cell)| (*collection, id, cell))
+        });
+        let mut found = cells.filter(|(collection, _, cell)| accept(*collection, cell.key));
+        let (collection, id, cell) = found.next()?;
+        Some((PointAt { collection, id: id.clone() }, cell.stamp))
+    }
+
     /// Points that a write of unknown outcome may still change.
     pub fn unsettled(&self) -> impl Iterator<Item = &PointAt> {
         self.late.keys()
