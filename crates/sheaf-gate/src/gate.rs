@@ -530,10 +530,8 @@ impl Gate {
         let (Some(map), Some(me)) = (self.ledger.map(), self.ledger.shard()) else { return };
         let permitted = self.control.sweep_permit == Some(map.version());
         let receiving = record.order.as_ref().is_some_and(|order| order.prepared);
-        if record.clean || !permitted || receiving || !self.ledger.is_settled() {
-            return;
-        }
-        if self.jobs.ingests() || self.jobs.sweeps() {
+        let busy = || self.jobs.ingests() || self.jobs.sweeps();
+        if record.clean || !permitted || receiving || busy() || !self.ledger.is_settled() {
             return;
         }
         let collections = self.catalogue.collections();
