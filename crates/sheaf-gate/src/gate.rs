@@ -20,7 +20,7 @@ use crate::event::{EngineReply, Event, FrameAnswer, Operation, Outcome, Request,
 use crate::ingest::Recipient;
 use crate::ledger::Ledger;
 use crate::limits::Limits;
-use crate::record::GateRecord;
+use crate::record::{GateRecord, OrderRecord};
 use crate::requests::Requests;
 use crate::sweep::{Sweep, SweepGround};
 use ground::{donor_ground, surroundings};
@@ -495,10 +495,8 @@ impl Gate {
     /// Says that the gate is ready for the transition once it holds nothing but its own, and nobody looks without a filter.
     fn prepare(&mut self) {
         let record = self.ledger.decided();
-        let (Some(order), Some(part)) = (&record.order, &self.part) else { return };
-        if order.prepared {
-            return;
-        }
+        let Some(OrderRecord { prepared: false, .. }) = &record.order else { return };
+        let Some(part) = &self.part else { return };
         let Part { transition, receives, .. } = *part;
         let busy = self.jobs.ingests() || self.jobs.sweeps();
         let looked_at = receives && self.requests.has_unfiltered();
