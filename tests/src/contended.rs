@@ -48,7 +48,7 @@ impl Contended {
             judge.1 += 1;
             OpId(judge.1)
         };
-        self.tell(&Fact::Invoked { op, call });
+        self.tell(&Fact::Invoked { op, call: Arc::new(call) });
         op
     }
 

@@ -335,16 +335,18 @@ impl Coordinator {
     }
 
     fn wake(&self) -> Option<(Time, WakeReason)> {
-        let mut wakes = vec![self.contacts.wake(), self.asks.wake(), self.ledger.wake()];
         // While a write is pending nothing can be decided: its end is an event.
-        if self.ledger.reigns() && self.ledger.is_free() {
-            let autoscale = self.config.autoscale.enabled && !self.asks.has_autoscale();
-            wakes.push(autoscale.then_some((self.autoscale_at, WakeReason::Autoscale)));
-            // What a gate knows better stops every decision; the polls go on, and tell when that ends.
-            if self.contacts.ahead_of(self.ledger.durable()).is_none() {
-                wakes.push(moves::wake(&self.facts()));
-            }
-        }
+        let decides = self.ledger.reigns() && self.ledger.is_free();
+        let autoscale = decides && self.config.autoscale.enabled && !self.asks.has_autoscale();
+        // What a gate knows better stops every decision; the polls go on, and tell when that ends.
+        let moves = decides && self.contacts.ahead_of(self.ledger.durable()).is_none();
+        let wakes = [
+            self.contacts.wake(),
+            self.asks.wake(),
+            self.ledger.wake(),
+            autoscale.then_some((self.autoscale_at, WakeReason::Autoscale)),
+            if moves { moves::wake(&self.facts()) } else { None },
+        ];
         wakes.into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 

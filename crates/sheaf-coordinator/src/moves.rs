@@ -14,6 +14,7 @@ mod sweep;
 mod waiting;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use sheaf_map::Moves;
 use sheaf_types::buggify::Buggify;
@@ -214,7 +215,8 @@ impl CoordinatorRecord {
         while self.history.len() >= HISTORY_ENTRIES_MAX {
             self.history.pop_front();
         }
-        self.history.push_back(crate::record::HistoryEntry { at, kind, text, transition });
+        let entry = crate::record::HistoryEntry { at, kind, text, transition };
+        self.history.push_back(Arc::new(entry));
     }
 
     /// Keeps the report of an ended transition.
@@ -222,7 +224,7 @@ impl CoordinatorRecord {
         while self.ended.len() >= HISTORY_ENTRIES_MAX {
             self.ended.pop_front();
         }
-        self.ended.push_back(report);
+        self.ended.push_back(Arc::new(report));
     }
 }
 

@@ -47,10 +47,10 @@ pub struct CoordinatorRecord {
     pub autoscale: AutoscaleMemory,
     /// How fast the last transition copied, for estimates.
     pub copy_rate: Option<CopyRate>,
-    /// Reports of ended transitions, the oldest first.
-    pub ended: VecDeque<TransitionReport>,
-    /// Decisions with their reasons, the oldest first.
-    pub history: VecDeque<HistoryEntry>,
+    /// Reports of ended transitions, the oldest first; shared, as the history is.
+    pub ended: VecDeque<Arc<TransitionReport>>,
+    /// Decisions with their reasons, the oldest first. Shared: each decision drafts a record anew.
+    pub history: VecDeque<Arc<HistoryEntry>>,
     /// Idempotency keys with their answers, the oldest first.
     pub keys: VecDeque<UsedKey>,
 }

@@ -198,7 +198,7 @@ impl Coordinator {
             transition: self.running(),
             queue: record.queue.clone(),
             autoscale: self.autoscale(),
-            history: lines.cloned().collect(),
+            history: lines.map(|line| HistoryEntry::clone(line)).collect(),
         }
     }
 
@@ -223,18 +223,23 @@ impl Coordinator {
         TransitionsView {
             running: self.running(),
             queued: record.queue.clone(),
-            ended: record.ended.iter().rev().cloned().collect(),
+            ended: record
+                .ended
+                .iter()
+                .rev()
+                .map(|report| TransitionReport::clone(report))
+                .collect(),
         }
     }
 
     /// The report of an ended transition.
     pub fn report(&self, transition: TransitionId) -> Option<&TransitionReport> {
-        self.record().ended.iter().find(|report| report.id == transition)
+        self.record().ended.iter().find(|report| report.id == transition).map(|report| &**report)
     }
 
     /// The decisions that are remembered, the oldest first.
     pub fn history(&self) -> impl Iterator<Item = &HistoryEntry> {
-        self.record().history.iter()
+        self.record().history.iter().map(|entry| &**entry)
     }
 
     /// All that a plan is calculated from.

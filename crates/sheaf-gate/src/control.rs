@@ -130,16 +130,19 @@ impl Control {
     /// The polls to be answered now: those with news, those whose time is over, and all but the newest.
     pub fn due(&mut self, record: &GateRecord, seq: u64, ctx: &mut Context<'_>) -> Vec<Token> {
         let newest = self.polls.last().map(|poll| poll.token);
-        let (due, waiting): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.polls).into_iter().partition(|poll| {
-                let followed = (record.term, record.revision) >= poll.follows;
-                let news = poll.seen.incarnation != record.incarnation || poll.seen.seq < seq;
-                (followed && news) || poll.deadline <= ctx.now || Some(poll.token) != newest
-            });
-        for poll in &waiting {
-            ctx.wake(poll.deadline, WakeReason::Poll);
-        }
-        self.polls = waiting;
-        due.into_iter().map(|poll| poll.token).collect()
+        let mut due = Vec::new();
+        self.polls.retain(|poll| {
+            let followed = (record.term, record.revision) >= poll.follows;
+            let news = poll.seen.incarnation != record.incarnation || poll.seen.seq < seq;
+            let is_due =
+                (followed && news) || poll.deadline <= ctx.now || Some(poll.token) != newest;
+            if is_due {
+                due.push(poll.token);
+            } else {
+                ctx.wake(poll.deadline, WakeReason::Poll);
+            }
+            !is_due
+        });
+        due
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use sheaf_map::{Map, Moves};
 use sheaf_protocol::{CopyState, DonorReport, Order, Stage, StreamId};
 use sheaf_types::{
-    ClusterId, CollectionId, Incarnation, PointId, ShardId, Time, TransitionId, mark,
+    Attempt, ClusterId, CollectionId, Incarnation, PointId, ShardId, Time, TransitionId, mark,
 };
 
 use crate::capture::Capture;
@@ -168,7 +168,7 @@ impl Donor {
     }
 
     pub fn reports(&self, order: Option<&Order>) -> Vec<DonorReport> {
-        let attempt = order.filter(|order| order.stage == Stage::Fence).map(|order| order.attempt);
+        let attempt = fenced_attempt(order);
         self.streams
             .iter()
             .map(|(to, stream)| stream.report(*to, self.capture.list(*to), attempt))
@@ -184,13 +184,21 @@ impl Donor {
     }
 
     /// What a coordinator waits for; when it changes, it should be told.
-    pub fn milestones(&self, order: Option<&Order>) -> Vec<(CopyState, bool)> {
-        self.reports(order).iter().map(|report| (report.state, report.proof.is_some())).collect()
+    pub fn milestones(&self, order: Option<&Order>) -> impl Iterator<Item = (CopyState, bool)> {
+        let attempt = fenced_attempt(order);
+        self.streams.iter().map(move |(to, stream)| {
+            let (state, proof) = stream.state(self.capture.list(*to), attempt);
+            (state, proof.is_some())
+        })
     }
 
     pub fn sent_points(&self) -> u64 {
         self.streams.values().map(Stream::sent_points).sum()
     }
+}
+
+fn fenced_attempt(order: Option<&Order>) -> Option<Attempt> {
+    order.filter(|order| order.stage == Stage::Fence).map(|order| order.attempt)
 }
 
 /// Where the frames of a move go.

@@ -117,8 +117,8 @@ pub struct Outgoing {
 /// The answer to a question.
 #[derive(Clone, Debug)]
 pub enum Answer {
-    Directed(Result<GateReport, DirectiveRefusal>),
-    Report(GateReport),
+    Directed(Result<Box<GateReport>, DirectiveRefusal>),
+    Report(Box<GateReport>),
     Frame(Result<Verdict, FrameRefusal>),
     /// Have the engine do it, then say `Event::RequestDone`. See only what `scope` admits.
     Go {

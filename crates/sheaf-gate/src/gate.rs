@@ -20,7 +20,7 @@ use crate::event::{EngineReply, Event, FrameAnswer, Operation, Outcome, Request,
 use crate::ingest::Recipient;
 use crate::ledger::Ledger;
 use crate::limits::Limits;
-use crate::record::GateRecord;
+use crate::record::{GateRecord, OrderRecord};
 use crate::requests::Requests;
 use crate::sweep::{Sweep, SweepGround};
 use ground::{donor_ground, surroundings};
@@ -129,7 +129,9 @@ impl Gate {
             Event::Directed { token, directive, seen, deadline } => {
                 self.on_directed(token, directive, seen, deadline, fx);
             }
-            Event::ReportWanted { token } => fx.answer.push((token, Answer::Report(self.report()))),
+            Event::ReportWanted { token } => {
+                fx.answer.push((token, Answer::Report(Box::new(self.report()))));
+            }
             Event::FrameArrived { token, frame } => self.on_frame(token, *frame, fx),
             Event::Requested { token, request } => self.on_requested(token, request, fx),
             Event::RequestDone { token, outcome } => self.on_request_done(token, outcome, fx),
@@ -493,17 +495,15 @@ impl Gate {
     /// Says that the gate is ready for the transition once it holds nothing but its own, and nobody looks without a filter.
     fn prepare(&mut self) {
         let record = self.ledger.decided();
-        let (Some(order), Some(part)) = (&record.order, &self.part) else { return };
+        let Some(OrderRecord { prepared: false, .. }) = &record.order else { return };
+        let Some(part) = &self.part else { return };
         let Part { transition, receives, .. } = *part;
         let busy = self.jobs.ingests() || self.jobs.sweeps();
         let looked_at = receives && self.requests.has_unfiltered();
-        let settled = self.ledger.is_settled();
-        if !order.prepared {
-            mark!(busy, "a gate waits for engine calls of before to be prepared");
-            mark!(!record.clean, "a gate has to sweep before it is prepared");
-            mark!(looked_at, "a recipient waits for a search that sees everything");
-        }
-        if order.prepared || !settled || !record.clean || busy || looked_at {
+        mark!(busy, "a gate waits for engine calls of before to be prepared");
+        mark!(!record.clean, "a gate has to sweep before it is prepared");
+        mark!(looked_at, "a recipient waits for a search that sees everything");
+        if !self.ledger.is_settled() || !record.clean || busy || looked_at {
             return;
         }
         self.swept_for = Some(transition);
@@ -528,8 +528,8 @@ impl Gate {
         let (Some(map), Some(me)) = (self.ledger.map(), self.ledger.shard()) else { return };
         let permitted = self.control.sweep_permit == Some(map.version());
         let receiving = record.order.as_ref().is_some_and(|order| order.prepared);
-        let busy = self.jobs.ingests() || self.jobs.sweeps();
-        if record.clean || !permitted || receiving || busy || !self.ledger.is_settled() {
+        let busy = || self.jobs.ingests() || self.jobs.sweeps();
+        if record.clean || !permitted || receiving || busy() || !self.ledger.is_settled() {
             return;
         }
         let collections = self.catalogue.collections();
@@ -573,7 +573,7 @@ impl Gate {
         let mut ctx = Context { now: self.now, effects: fx, jobs: &mut self.jobs };
         let due = self.control.due(self.ledger.durable(), self.progress.seq, &mut ctx);
         for token in due {
-            fx.answer.push((token, Answer::Directed(Ok(self.report()))));
+            fx.answer.push((token, Answer::Directed(Ok(Box::new(self.report())))));
         }
     }
 

@@ -305,8 +305,8 @@ impl Recipient {
     }
 
     /// Seals that the coordinator should hear of.
-    pub fn seals(&self) -> Vec<Option<Sealed>> {
-        self.inbound.values().map(|inbound| inbound.sealed).collect()
+    pub fn seals(&self) -> impl Iterator<Item = Option<Sealed>> {
+        self.inbound.values().map(|inbound| inbound.sealed)
     }
 }
 

@@ -35,8 +35,8 @@ impl Ledger {
         &self.durable
     }
 
-    pub fn durable_shared(&self) -> Arc<GateRecord> {
-        Arc::clone(&self.durable)
+    pub fn durable_shared(&self) -> &Arc<GateRecord> {
+        &self.durable
     }
 
     pub fn decide(&mut self, change: impl FnOnce(&mut GateRecord)) {
@@ -56,12 +56,15 @@ impl Ledger {
             version_of(&self.decided),
             version_of(&record)
         );
-        self.decided = Arc::new(record);
+        // A decision that changes nothing leaves the record shared, and so quick to compare.
+        if record != *self.decided {
+            self.decided = Arc::new(record);
+        }
     }
 
     /// The record to store next, when there is one and none is on its way.
     pub fn flush(&mut self) -> Option<Persist> {
-        if self.in_progress.is_some() || self.decided == self.durable {
+        if self.in_progress.is_some() || self.is_settled() {
             return None;
         }
         let persist = Persist { seq: self.next_seq.take(), record: self.decided.clone() };

@@ -8,7 +8,7 @@ use sheaf_protocol::Order;
 use sheaf_types::{ClusterId, Incarnation, Revision, ShardId, StoreId, Term};
 
 /// The ledger of a gate, stored whole at each change.
-#[derive(Clone, Debug, PartialEq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GateRecord {
     /// Version of this record's form.
@@ -30,7 +30,7 @@ pub struct GateRecord {
 }
 
 /// The gate's part in a transition.
-#[derive(Clone, Debug, PartialEq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OrderRecord {
     pub order: Order,

@@ -32,7 +32,7 @@ pub struct Directive {
 }
 
 /// A gate's part in a transition.
-#[derive(Clone, Debug, PartialEq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Order {
     pub transition: TransitionId,
     /// The try at fencing; raised durably at the coordinator before each fence.

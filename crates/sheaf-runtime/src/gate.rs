@@ -96,7 +96,7 @@ impl GateHost {
         let directive = Box::new(directive);
         let asked = |token| Event::Directed { token, directive, seen, deadline };
         match self.ask(asked).await {
-            Some(Answer::Directed(answer)) => Ok(answer),
+            Some(Answer::Directed(answer)) => Ok(answer.map(|report| *report)),
             _ => Err(Stopping),
         }
     }
@@ -117,7 +117,7 @@ impl GateHost {
 
     async fn reported(&self) -> Result<GateReport, Stopping> {
         match self.ask(|token| Event::ReportWanted { token }).await {
-            Some(Answer::Report(report)) => Ok(report),
+            Some(Answer::Report(report)) => Ok(*report),
             _ => Err(Stopping),
         }
     }

@@ -4,12 +4,13 @@
 //! point that a write of unknown outcome may still change is excused: nobody can have read that write.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use sheaf_map::Map;
 use sheaf_types::ShardId;
 
 use crate::committed::Committed;
-use crate::fact::{Fact, HeldPoint, PointAt, Stamp};
+use crate::fact::{Fact, HeldPoint, Kind, PointAt, Stamp};
 use crate::panel::{Checker, Moment, Violation};
 
 const LABEL: &str = "I7 capture-gapless";
@@ -18,7 +19,7 @@ const LABEL: &str = "I7 capture-gapless";
 pub struct CaptureGapless {
     committed: Committed,
     /// The newest snapshot of each shard's node.
-    holds: BTreeMap<ShardId, Vec<HeldPoint>>,
+    holds: BTreeMap<ShardId, Arc<[HeldPoint]>>,
 }
 
 impl CaptureGapless {
@@ -27,7 +28,7 @@ impl CaptureGapless {
         let mut sides: BTreeMap<PointAt, [Option<Stamp>; 2]> = BTreeMap::new();
         let mut excused = Vec::new();
         for (shard, points) in &self.holds {
-            for held in points {
+            for held in points.iter() {
                 let key = held.point.id.placement_key();
                 let (donor, recipient) = (before.owner(key), after.owner(key));
                 if donor == recipient || before.collection_by_id(held.point.collection).is_none() {
@@ -58,10 +59,14 @@ impl CaptureGapless {
 }
 
 impl Checker for CaptureGapless {
+    fn hears(&self, kind: Kind) -> bool {
+        matches!(kind, Kind::Holds | Kind::Stored)
+    }
+
     fn judge(&mut self, _: Moment, fact: &Fact) -> Result<(), Violation> {
         match fact {
             Fact::Holds { shard: Some(shard), points, .. } => {
-                self.holds.insert(*shard, points.clone());
+                self.holds.insert(*shard, Arc::clone(points));
             }
             Fact::Stored { decided } => {
                 if let Some(before) = self.committed.current()

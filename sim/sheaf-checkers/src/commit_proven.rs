@@ -6,7 +6,7 @@ use sheaf_map::Moves;
 use sheaf_protocol::GateReport;
 use sheaf_types::{Attempt, Digest, ShardId, TransitionId};
 
-use crate::fact::{Decided, Fact, Phase, Running};
+use crate::fact::{Decided, Fact, Kind, Phase, Running};
 use crate::panel::{Checker, Moment, Violation};
 
 const LABEL: &str = "I9 commit-proven";
@@ -81,6 +81,10 @@ impl CommitProven {
 }
 
 impl Checker for CommitProven {
+    fn hears(&self, kind: Kind) -> bool {
+        matches!(kind, Kind::Reported | Kind::Stored)
+    }
+
     fn judge(&mut self, _: Moment, fact: &Fact) -> Result<(), Violation> {
         match fact {
             Fact::Reported { report, .. } => self.reported(report),

@@ -1,6 +1,6 @@
 //! P6: once faults are over, every transition ends, every gate is clean, every router knows the map, every call returns (I13).
 
-use crate::fact::Fact;
+use crate::fact::{Fact, Kind};
 use crate::panel::{Checker, Moment, Violation};
 
 const LABEL: &str = "P6 converges";
@@ -9,6 +9,10 @@ const LABEL: &str = "P6 converges";
 pub struct Converges;
 
 impl Checker for Converges {
+    fn hears(&self, kind: Kind) -> bool {
+        matches!(kind, Kind::Ended)
+    }
+
     fn judge(&mut self, _: Moment, fact: &Fact) -> Result<(), Violation> {
         let Fact::Ended { state } = fact else { return Ok(()) };
         let quiet = state.unfinished.is_empty()

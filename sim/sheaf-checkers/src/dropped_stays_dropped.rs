@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::fact::{Answer, Call, Fact, OpId, Stamp};
+use crate::fact::{Answer, Call, Fact, Kind, OpId, Stamp};
 use crate::panel::{Checker, Moment, Violation};
 
 const LABEL: &str = "I15 dropped-stays-dropped";
@@ -21,26 +21,30 @@ struct Life {
 /// Judges reads in temporary collections.
 #[derive(Default)]
 pub struct DroppedStaysDropped {
-    open: BTreeMap<OpId, (u64, Call)>,
+    open: BTreeMap<OpId, (u64, Arc<Call>)>,
     lives: BTreeMap<Arc<str>, Life>,
     /// When each upsert ended. One that never ended may take effect in the new collection.
     returned: BTreeMap<Stamp, u64>,
 }
 
 impl DroppedStaysDropped {
+    /// When the drop began before which nothing may be left in what a read that began then sees.
+    fn dropped_before(&self, began: u64, collection: &Arc<str>) -> Option<u64> {
+        let life = self.lives.get(collection)?;
+        let ((drop_began, drop_ended), created) = (life.dropped?, life.created?);
+        (drop_ended < created && created < began).then_some(drop_began)
+    }
+
     fn read(
         &self,
         op: OpId,
         began: u64,
         collection: &Arc<str>,
-        stamp: Stamp,
+        mut stamps: impl Iterator<Item = Stamp>,
     ) -> Result<(), Violation> {
-        let Some(life) = self.lives.get(collection) else { return Ok(()) };
-        let (Some((drop_began, drop_ended)), Some(created)) = (life.dropped, life.created) else {
-            return Ok(());
-        };
-        let written = self.returned.get(&stamp).copied().unwrap_or(u64::MAX);
-        if drop_ended < created && created < began && written < drop_began {
+        let Some(drop_began) = self.dropped_before(began, collection) else { return Ok(()) };
+        let written = |stamp: &Stamp| self.returned.get(stamp).copied().unwrap_or(u64::MAX);
+        if let Some(stamp) = stamps.find(|stamp| written(stamp) < drop_began) {
             let text = format!(
                 "call {} read {stamp} in {collection}, acknowledged before it was dropped and created again",
                 op.0
@@ -52,31 +56,34 @@ impl DroppedStaysDropped {
 }
 
 impl Checker for DroppedStaysDropped {
+    fn hears(&self, kind: Kind) -> bool {
+        matches!(kind, Kind::Invoked | Kind::Returned)
+    }
+
     fn judge(&mut self, moment: Moment, fact: &Fact) -> Result<(), Violation> {
         match fact {
             Fact::Invoked { op, call } => {
-                self.open.insert(*op, (moment.fact, call.clone()));
+                self.open.insert(*op, (moment.fact, Arc::clone(call)));
             }
             Fact::Returned { op, answer } => {
                 let Some((began, call)) = self.open.remove(op) else { return Ok(()) };
-                match (call, answer) {
+                match (&*call, answer) {
                     (Call::Upsert { points, .. }, Answer::Done) => {
                         self.returned.extend(points.iter().map(|(_, stamp)| (*stamp, moment.fact)));
                     }
                     (Call::Create { collection }, Answer::Done) => {
-                        self.lives.entry(collection).or_default().created = Some(moment.fact);
+                        self.lives.entry(Arc::clone(collection)).or_default().created =
+                            Some(moment.fact);
                     }
                     (Call::Drop { collection }, Answer::Done) => {
-                        self.lives.entry(collection).or_default().dropped =
+                        self.lives.entry(Arc::clone(collection)).or_default().dropped =
                             Some((began, moment.fact));
                     }
                     (Call::Get { collection, .. }, Answer::Point(Some(stamp))) => {
-                        self.read(*op, began, &collection, *stamp)?;
+                        self.read(*op, began, collection, std::iter::once(*stamp))?;
                     }
                     (Call::Gather { collection }, Answer::Points(points)) => {
-                        for (_, stamp) in points {
-                            self.read(*op, began, &collection, *stamp)?;
-                        }
+                        self.read(*op, began, collection, points.iter().map(|(_, stamp)| *stamp))?;
                     }
                     _ => {}
                 }

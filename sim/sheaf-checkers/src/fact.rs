@@ -144,7 +144,7 @@ pub struct EndState {
 #[derive(Clone, Debug)]
 pub enum Fact {
     /// A client sent a call.
-    Invoked { op: OpId, call: Call },
+    Invoked { op: OpId, call: Arc<Call> },
     /// Its answer arrived, or its patience ended (`Unknown`).
     Returned { op: OpId, answer: Answer },
 
@@ -191,11 +191,82 @@ pub enum Fact {
 
     /// What an engine holds: told for every node before each commit and at the end. `unsettled`: a write of unknown
     /// outcome may still change the point.
-    Holds { node: NodeId, shard: Option<ShardId>, points: Vec<HeldPoint> },
+    Holds { node: NodeId, shard: Option<ShardId>, points: Arc<[HeldPoint]> },
     /// All faults are over, for ever.
     Healed,
     /// Everything should be quiet now.
     Ended { state: Box<EndState> },
+}
+
+/// What a fact is about: a checker says which it hears of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Invoked,
+    Returned,
+    GateStarted,
+    Persisted,
+    Directed,
+    MapFetched,
+    Reported,
+    Admitted,
+    Acknowledged,
+    Served,
+    Applied,
+    Stored,
+    DirectiveSent,
+    Published,
+    RouterAdopted,
+    Holds,
+    Healed,
+    Ended,
+}
+
+impl Kind {
+    pub const ALL: [Self; 18] = [
+        Self::Invoked,
+        Self::Returned,
+        Self::GateStarted,
+        Self::Persisted,
+        Self::Directed,
+        Self::MapFetched,
+        Self::Reported,
+        Self::Admitted,
+        Self::Acknowledged,
+        Self::Served,
+        Self::Applied,
+        Self::Stored,
+        Self::DirectiveSent,
+        Self::Published,
+        Self::RouterAdopted,
+        Self::Holds,
+        Self::Healed,
+        Self::Ended,
+    ];
+}
+
+impl Fact {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Invoked { .. } => Kind::Invoked,
+            Self::Returned { .. } => Kind::Returned,
+            Self::GateStarted { .. } => Kind::GateStarted,
+            Self::Persisted { .. } => Kind::Persisted,
+            Self::Directed { .. } => Kind::Directed,
+            Self::MapFetched { .. } => Kind::MapFetched,
+            Self::Reported { .. } => Kind::Reported,
+            Self::Admitted { .. } => Kind::Admitted,
+            Self::Acknowledged { .. } => Kind::Acknowledged,
+            Self::Served { .. } => Kind::Served,
+            Self::Applied { .. } => Kind::Applied,
+            Self::Stored { .. } => Kind::Stored,
+            Self::DirectiveSent { .. } => Kind::DirectiveSent,
+            Self::Published { .. } => Kind::Published,
+            Self::RouterAdopted { .. } => Kind::RouterAdopted,
+            Self::Holds { .. } => Kind::Holds,
+            Self::Healed => Kind::Healed,
+            Self::Ended { .. } => Kind::Ended,
+        }
+    }
 }
 
 /// A point that a node holds, or may hold.

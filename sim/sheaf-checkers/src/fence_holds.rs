@@ -9,7 +9,7 @@ use sheaf_map::Moves;
 use sheaf_protocol::{Directive, Stage};
 use sheaf_types::{Attempt, Revision, ShardId, Term, TransitionId};
 
-use crate::fact::{Fact, Held, NodeId};
+use crate::fact::{Fact, Held, Kind, NodeId};
 use crate::panel::{Checker, Moment, Violation};
 
 const LABEL: &str = "I10 fence-holds";
@@ -100,6 +100,17 @@ impl FenceHolds {
 }
 
 impl Checker for FenceHolds {
+    fn hears(&self, kind: Kind) -> bool {
+        matches!(
+            kind,
+            Kind::Persisted
+                | Kind::GateStarted
+                | Kind::Directed
+                | Kind::MapFetched
+                | Kind::Admitted
+        )
+    }
+
     fn judge(&mut self, _: Moment, fact: &Fact) -> Result<(), Violation> {
         match fact {
             Fact::Persisted { node, held } | Fact::GateStarted { node, held } => {

@@ -28,15 +28,46 @@ pub struct Floor {
     put: u64,
 }
 
+/// Numbers a key that was ever written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyNumber(usize);
+
+/// A call that hasn't returned, with the floors of what it reads.
+struct Open {
+    call: Arc<Call>,
+    floors: Floored,
+    /// The key, if it writes to one alone.
+    written: Option<KeyNumber>,
+}
+
+/// The floors of a read when it began. A key that was written later had none.
+enum Floored {
+    Nothing,
+    One(Floor),
+    /// By number, of all keys.
+    All(Vec<Floor>),
+}
+
+/// Whose floors are noted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reads {
+    Gets,
+    Gathers,
+}
+
 /// All keys' writes, and the floors of reads that are under way.
-#[derive(Default)]
 pub struct Floors {
-    keys: BTreeMap<ClientKey, Writes>,
-    calls: BTreeMap<OpId, Call>,
-    reads: BTreeMap<OpId, BTreeMap<ClientKey, Floor>>,
+    reads: Reads,
+    numbers: BTreeMap<Arc<str>, BTreeMap<PointId, KeyNumber>>,
+    keys: Vec<Writes>,
+    open: BTreeMap<OpId, Open>,
 }
 
 impl Floors {
+    pub fn new(reads: Reads) -> Self {
+        Self { reads, numbers: BTreeMap::new(), keys: Vec::new(), open: BTreeMap::new() }
+    }
+
     /// Takes in an invocation or a return. The caller judges a return before it is learned.
     pub fn learn(&mut self, moment: Moment, fact: &Fact) {
         match fact {
@@ -48,30 +79,47 @@ impl Floors {
 
     /// The call of an operation that hasn't returned yet.
     pub fn call(&self, op: OpId) -> Option<&Call> {
-        self.calls.get(&op)
+        self.open.get(&op).map(|open| &*open.call)
+    }
+
+    /// The number of a key, if it was ever written.
+    pub fn number(&self, collection: &str, id: &PointId) -> Option<KeyNumber> {
+        self.numbers.get(collection)?.get(id).copied()
     }
 
     /// Every key of the collection that was ever written.
-    pub fn keys_of(&self, collection: &Arc<str>) -> impl Iterator<Item = &ClientKey> {
-        self.keys.keys().filter(move |key| key.collection == *collection)
+    pub fn keys_of(&self, collection: &str) -> impl Iterator<Item = (&PointId, KeyNumber)> {
+        let keys = self.numbers.get(collection).into_iter().flatten();
+        keys.map(|(id, number)| (id, *number))
     }
 
-    /// Why the read `op` can't have found `value` at `key`; `None` when it can.
-    pub fn objection(&self, op: OpId, key: &ClientKey, value: Option<Stamp>) -> Option<String> {
-        let floor =
-            self.reads.get(&op).and_then(|floors| floors.get(key)).copied().unwrap_or_default();
-        let Some(writes) = self.keys.get(key) else {
+    /// Why the read `op` can't have found `value` at the key; `None` when it can.
+    pub fn objection(
+        &self,
+        op: OpId,
+        (collection, id, number): (&Arc<str>, &PointId, Option<KeyNumber>),
+        value: Option<Stamp>,
+    ) -> Option<String> {
+        let key = || ClientKey { collection: Arc::clone(collection), id: id.clone() };
+        let Some(KeyNumber(number)) = number else {
             return value
-                .map(|stamp| format!("{key:?} was never written, but a read found {stamp}"));
+                .map(|stamp| format!("{:?} was never written, but a read found {stamp}", key()));
         };
+        let floor = match self.open.get(&op).map(|open| &open.floors) {
+            Some(Floored::One(floor)) => *floor,
+            Some(Floored::All(floors)) => floors.get(number).copied().unwrap_or_default(),
+            Some(Floored::Nothing) | None => Floor::default(),
+        };
+        let writes = &self.keys[number];
         match value {
             Some(stamp) => match writes.puts.get(&stamp) {
                 None => {
-                    Some(format!("{key:?} was never written with {stamp}, but a read found it"))
+                    Some(format!("{:?} was never written with {stamp}, but a read found it", key()))
                 }
                 Some((_, Some(returned))) if *returned < floor.any => Some(format!(
-                    "a read of {key:?} found {stamp} (acknowledged at fact {returned}), though a later write that began at \
+                    "a read of {:?} found {stamp} (acknowledged at fact {returned}), though a later write that began at \
                      fact {} was acknowledged before the read began",
+                    key(),
                     floor.any
                 )),
                 Some(_) => None,
@@ -82,8 +130,9 @@ impl Floors {
                 let latest_absence = latest_absence.unwrap_or(0);
                 (latest_absence < floor.put).then(|| {
                     format!(
-                        "a read of {key:?} found nothing, though an upsert that began at fact {} was acknowledged before the \
+                        "a read of {:?} found nothing, though an upsert that began at fact {} was acknowledged before the \
                          read began, and no delete can have followed it",
+                        key(),
                         floor.put
                     )
                 })
@@ -91,43 +140,45 @@ impl Floors {
         }
     }
 
-    fn invoked(&mut self, at: u64, op: OpId, call: &Call) {
-        self.calls.insert(op, call.clone());
-        match call {
+    fn invoked(&mut self, at: u64, op: OpId, call: &Arc<Call>) {
+        let (mut floors, mut written) = (Floored::Nothing, None);
+        match &**call {
             Call::Upsert { collection, points } => {
                 for (id, stamp) in points {
-                    self.writes(collection, id).puts.insert(*stamp, (at, None));
+                    let number = self.key(collection, id);
+                    self.keys[number.0].puts.insert(*stamp, (at, None));
+                    written = (points.len() == 1).then_some(number);
                 }
             }
             Call::Delete { collection, ids } => {
                 for id in ids {
-                    self.writes(collection, id).deletes.insert(op, (at, None));
+                    let number = self.key(collection, id);
+                    self.keys[number.0].deletes.insert(op, (at, None));
+                    written = (ids.len() == 1).then_some(number);
                 }
             }
-            Call::Get { collection, id } => {
-                let key = ClientKey { collection: collection.clone(), id: id.clone() };
-                let floor = self.keys.get(&key).map(|writes| writes.floor).unwrap_or_default();
-                self.reads.insert(op, BTreeMap::from([(key, floor)]));
+            Call::Get { collection, id } if self.reads == Reads::Gets => {
+                let known = self.number(collection, id);
+                floors = Floored::One(known.map_or_else(Floor::default, |n| self.keys[n.0].floor));
             }
-            Call::Gather { collection } => {
-                let of = self.keys.iter().filter(|(key, _)| key.collection == *collection);
-                let floors = of.map(|(key, writes)| (key.clone(), writes.floor)).collect();
-                self.reads.insert(op, floors);
+            Call::Gather { .. } if self.reads == Reads::Gathers => {
+                floors = Floored::All(self.keys.iter().map(|writes| writes.floor).collect());
             }
-            Call::Create { .. } | Call::Drop { .. } => {}
+            Call::Get { .. } | Call::Gather { .. } | Call::Create { .. } | Call::Drop { .. } => {}
         }
+        self.open.insert(op, Open { call: Arc::clone(call), floors, written });
     }
 
     fn returned(&mut self, at: u64, op: OpId, answer: &Answer) {
-        self.reads.remove(&op);
-        let Some(call) = self.calls.remove(&op) else { return };
+        let Some(Open { call, written, .. }) = self.open.remove(&op) else { return };
         let acknowledged = matches!(answer, Answer::Done);
         let refused = matches!(answer, Answer::Refused);
-        match call {
+        match &*call {
             Call::Upsert { collection, points } if acknowledged => {
                 for (id, stamp) in points {
-                    let writes = self.writes(&collection, &id);
-                    let Some((invoked, returned)) = writes.puts.get_mut(&stamp) else { continue };
+                    let number = written.unwrap_or_else(|| self.key(collection, id));
+                    let writes = &mut self.keys[number.0];
+                    let Some((invoked, returned)) = writes.puts.get_mut(stamp) else { continue };
                     *returned = Some(at);
                     let invoked = *invoked;
                     writes.floor.any = writes.floor.any.max(invoked);
@@ -136,7 +187,8 @@ impl Floors {
             }
             Call::Delete { collection, ids } if acknowledged || refused => {
                 for id in ids {
-                    let writes = self.writes(&collection, &id);
+                    let number = written.unwrap_or_else(|| self.key(collection, id));
+                    let writes = &mut self.keys[number.0];
                     if refused {
                         writes.deletes.remove(&op);
                         continue;
@@ -151,8 +203,14 @@ impl Floors {
         }
     }
 
-    fn writes(&mut self, collection: &Arc<str>, id: &PointId) -> &mut Writes {
-        let key = ClientKey { collection: collection.clone(), id: id.clone() };
-        self.keys.entry(key).or_default()
+    /// The number of a key that is written.
+    fn key(&mut self, collection: &Arc<str>, id: &PointId) -> KeyNumber {
+        self.number(collection, id).unwrap_or_else(|| {
+            let number = KeyNumber(self.keys.len());
+            self.keys.push(Writes::default());
+            let keys = self.numbers.entry(Arc::clone(collection)).or_default();
+            keys.insert(id.clone(), number);
+            number
+        })
     }
 }

@@ -1,8 +1,9 @@
 //! P2, the other half: what was refused was not applied. No read finds the stamp of a refused write.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use crate::fact::{Answer, Call, Fact, OpId, Stamp};
+use crate::fact::{Answer, Call, Fact, Kind, OpId, Stamp};
 use crate::panel::{Checker, Moment, Violation};
 
 const LABEL: &str = "P2 honest-answers";
@@ -10,7 +11,7 @@ const LABEL: &str = "P2 honest-answers";
 /// Remembers every stamp of a refused upsert.
 #[derive(Default)]
 pub struct HonestAnswers {
-    open: BTreeMap<OpId, Vec<Stamp>>,
+    open: BTreeMap<OpId, Arc<Call>>,
     refused: BTreeSet<Stamp>,
     seen: BTreeSet<Stamp>,
 }
@@ -29,18 +30,27 @@ impl HonestAnswers {
 }
 
 impl Checker for HonestAnswers {
+    fn hears(&self, kind: Kind) -> bool {
+        matches!(kind, Kind::Invoked | Kind::Returned)
+    }
+
     fn judge(&mut self, _: Moment, fact: &Fact) -> Result<(), Violation> {
         match fact {
-            Fact::Invoked { op, call: Call::Upsert { points, .. } } => {
-                self.open.insert(*op, points.iter().map(|(_, stamp)| *stamp).collect());
+            Fact::Invoked { op, call } => {
+                if matches!(**call, Call::Upsert { .. }) {
+                    self.open.insert(*op, Arc::clone(call));
+                }
             }
             Fact::Returned { op, answer } => {
-                let stamps = self.open.remove(op).unwrap_or_default();
+                let upsert = self.open.remove(op);
                 match answer {
                     Answer::Refused => {
-                        for stamp in stamps {
-                            self.refused.insert(stamp);
-                            if self.seen.contains(&stamp) {
+                        let Some(Call::Upsert { points, .. }) = upsert.as_deref() else {
+                            return Ok(());
+                        };
+                        for (_, stamp) in points {
+                            self.refused.insert(*stamp);
+                            if self.seen.contains(stamp) {
                                 let text = format!(
                                     "upsert {} of {stamp} was refused, but was read before",
                                     op.0

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sheaf_types::{Attempt, CollectionId, ShardId, StoreId, TransitionId};
 
-use crate::fact::{Decided, Fact, Phase};
+use crate::fact::{Decided, Fact, Kind, Phase};
 use crate::panel::{Checker, Moment, Violation};
 
 const LABEL: &str = "I12 ids-fresh";
@@ -69,6 +69,10 @@ impl IdsFresh {
 }
 
 impl Checker for IdsFresh {
+    fn hears(&self, kind: Kind) -> bool {
+        matches!(kind, Kind::Stored)
+    }
+
     fn judge(&mut self, _: Moment, fact: &Fact) -> Result<(), Violation> {
         let Fact::Stored { decided } = fact else { return Ok(()) };
         let next = decided.running.iter().flat_map(|running| running.next.shards());

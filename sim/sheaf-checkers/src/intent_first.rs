@@ -6,7 +6,7 @@ use sheaf_protocol::{Directive, GateReport, Stage};
 use sheaf_types::{Attempt, TransitionId};
 
 use crate::committed::Committed;
-use crate::fact::{Decided, Fact, Held, NodeId, Phase};
+use crate::fact::{Decided, Fact, Held, Kind, NodeId, Phase};
 use crate::panel::{Checker, Moment, Violation};
 
 const LABEL: &str = "I4 intent-first";
@@ -82,6 +82,18 @@ impl IntentFirst {
 }
 
 impl Checker for IntentFirst {
+    fn hears(&self, kind: Kind) -> bool {
+        matches!(
+            kind,
+            Kind::Stored
+                | Kind::DirectiveSent
+                | Kind::Published
+                | Kind::GateStarted
+                | Kind::Persisted
+                | Kind::Reported
+        )
+    }
+
     fn judge(&mut self, _: Moment, fact: &Fact) -> Result<(), Violation> {
         self.committed.learn(fact);
         match fact {

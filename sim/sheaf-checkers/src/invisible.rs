@@ -3,7 +3,7 @@
 //! Every point that a gate serves is owned by it in the version that it served at; that version was committed.
 
 use crate::committed::Committed;
-use crate::fact::Fact;
+use crate::fact::{Fact, Kind};
 use crate::panel::{Checker, Moment, Violation};
 
 const LABEL: &str = "I8 invisible-until-commit";
@@ -14,6 +14,10 @@ pub struct Invisible {
 }
 
 impl Checker for Invisible {
+    fn hears(&self, kind: Kind) -> bool {
+        matches!(kind, Kind::Stored | Kind::Served)
+    }
+
     fn judge(&mut self, _: Moment, fact: &Fact) -> Result<(), Violation> {
         self.committed.learn(fact);
         let Fact::Served { node, shard, version, points } = fact else { return Ok(()) };

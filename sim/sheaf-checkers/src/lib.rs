@@ -27,7 +27,7 @@ pub mod sweep_foreign;
 pub mod total_map;
 
 pub use fact::{
-    Answer, By, Call, ClientKey, Decided, EndState, Fact, Held, NodeId, OpId, Phase, PointAt,
+    Answer, By, Call, ClientKey, Decided, EndState, Fact, Held, Kind, NodeId, OpId, Phase, PointAt,
     Running, Stamp,
 };
 pub use panel::{Checker, Moment, Panel, Violation};

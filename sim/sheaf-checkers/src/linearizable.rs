@@ -5,12 +5,17 @@
 //! outcome stays open for ever: it may take effect later or never. Bounded: a key with too many states is given up, and counted.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use crate::fact::{Answer, Call, ClientKey, Fact, OpId, Stamp};
+use sheaf_types::PointId;
+
+use crate::fact::{Answer, Call, ClientKey, Fact, Kind, OpId, Stamp};
 use crate::panel::{Checker, Moment, Violation};
 
 const LABEL: &str = "P2 linearizable";
 
+/// Steps of a key for which there is room from the start.
+const STEPS: usize = 32;
 /// States of one key at one time; more are given up.
 const STATES_MAX: usize = 4_096;
 /// Open calls on one key at one time; more are given up.
@@ -37,15 +42,24 @@ struct Step {
 /// Collects the histories and judges them at the end.
 #[derive(Default)]
 pub struct Linearizable {
-    keys: BTreeMap<ClientKey, Vec<Step>>,
-    open: BTreeMap<OpId, (Moment, Call)>,
+    keys: BTreeMap<Arc<str>, BTreeMap<PointId, Vec<Step>>>,
+    open: BTreeMap<OpId, (Moment, Arc<Call>)>,
     /// Keys whose histories had too many possible states.
     pub given_up: u64,
 }
 
 impl Linearizable {
-    fn step(&mut self, key: ClientKey, step: Step) {
-        self.keys.entry(key).or_default().push(step);
+    fn step(&mut self, collection: &Arc<str>, id: &PointId, step: Step) {
+        let known = self.keys.get_mut(collection);
+        match known.and_then(|keys| keys.get_mut(id)) {
+            Some(steps) => steps.push(step),
+            None => {
+                let keys = self.keys.entry(Arc::clone(collection)).or_default();
+                let mut steps = Vec::with_capacity(STEPS);
+                steps.push(step);
+                keys.insert(id.clone(), steps);
+            }
+        }
     }
 
     fn returned(&mut self, moment: Moment, op: OpId, answer: &Answer) {
@@ -53,30 +67,29 @@ impl Linearizable {
         let refused = matches!(answer, Answer::Refused);
         let ended = (!matches!(answer, Answer::Unknown)).then_some(moment);
         let step = |deed| Step { op, deed, began, ended, refused };
-        match (call, answer) {
+        match (&*call, answer) {
             (Call::Upsert { collection, points }, _) => {
                 for (id, stamp) in points {
-                    self.step(
-                        ClientKey { collection: collection.clone(), id },
-                        step(Deed::Put(stamp)),
-                    );
+                    self.step(collection, id, step(Deed::Put(*stamp)));
                 }
             }
             (Call::Delete { collection, ids }, _) => {
                 for id in ids {
-                    self.step(ClientKey { collection: collection.clone(), id }, step(Deed::Delete));
+                    self.step(collection, id, step(Deed::Delete));
                 }
             }
             (Call::Get { collection, id }, Answer::Point(value)) => {
-                self.step(ClientKey { collection, id }, step(Deed::Read(*value)));
+                self.step(collection, id, step(Deed::Read(*value)));
             }
             (Call::Gather { collection }, Answer::Points(points)) => {
-                let found: BTreeMap<_, _> = points.iter().cloned().collect();
-                let keys = self.keys.keys().filter(|key| key.collection == collection);
-                let keys: Vec<ClientKey> = keys.cloned().collect();
-                for key in keys {
-                    let value = found.get(&key.id).copied();
-                    self.step(key, step(Deed::Read(value)));
+                let mut found: Vec<&(PointId, Stamp)> = points.iter().collect();
+                found.sort_by(|a, b| a.0.cmp(&b.0));
+                let mut found = found.into_iter().peekable();
+                for (id, steps) in self.keys.get_mut(collection).into_iter().flatten() {
+                    // What is before it was never written.
+                    while found.next_if(|(before, _)| before < id).is_some() {}
+                    let value = found.next_if(|(here, _)| here == id).map(|(_, stamp)| *stamp);
+                    steps.push(step(Deed::Read(value)));
                 }
             }
             _ => {}
@@ -85,10 +98,14 @@ impl Linearizable {
 }
 
 impl Checker for Linearizable {
+    fn hears(&self, kind: Kind) -> bool {
+        matches!(kind, Kind::Invoked | Kind::Returned)
+    }
+
     fn judge(&mut self, moment: Moment, fact: &Fact) -> Result<(), Violation> {
         match fact {
             Fact::Invoked { op, call } => {
-                self.open.insert(*op, (moment, call.clone()));
+                self.open.insert(*op, (moment, Arc::clone(call)));
             }
             Fact::Returned { op, answer } => self.returned(moment, *op, answer),
             _ => {}
@@ -101,15 +118,18 @@ impl Checker for Linearizable {
         for op in open {
             self.returned(Moment::default(), op, &Answer::Unknown);
         }
-        for (key, steps) in &self.keys {
-            if key.collection.starts_with(crate::dropped_stays_dropped::TEMPORARY) {
+        for (collection, keys) in &self.keys {
+            if collection.starts_with(crate::dropped_stays_dropped::TEMPORARY) {
                 continue;
             }
-            match explain(steps) {
-                Verdict::Explained => {}
-                Verdict::TooMany => self.given_up += 1,
-                Verdict::Contradiction(at) => {
-                    return Err(Violation::new(LABEL, letter(key, steps, at)));
+            for (id, steps) in keys {
+                match explain(steps) {
+                    Verdict::Explained => {}
+                    Verdict::TooMany => self.given_up += 1,
+                    Verdict::Contradiction(at) => {
+                        let key = ClientKey { collection: Arc::clone(collection), id: id.clone() };
+                        return Err(Violation::new(LABEL, letter(&key, steps, at)));
+                    }
                 }
             }
         }
@@ -179,13 +199,16 @@ impl Open<'_> {
     }
 
     /// All states in which the call in `slot` has taken effect; `None` when there are too many.
-    fn reach(&self, states: &BTreeSet<State>, slot: usize) -> Option<BTreeSet<State>> {
-        let mut seen = states.clone();
-        let mut frontier: Vec<State> = states.iter().copied().collect();
-        let mut reached = BTreeSet::new();
+    fn reach(&self, states: Vec<State>, slot: usize) -> Option<Vec<State>> {
+        if states.iter().all(|state| state.done & (1 << slot) != 0) {
+            return Some(states);
+        }
+        let mut seen: BTreeSet<State> = states.iter().copied().collect();
+        let mut frontier = states;
+        let mut reached = Vec::new();
         while let Some(state) = frontier.pop() {
             if state.done & (1 << slot) != 0 {
-                reached.insert(state);
+                reached.push(state);
                 continue;
             }
             for next in self.successors(state) {
@@ -203,29 +226,27 @@ impl Open<'_> {
 
 /// Follows one key's history.
 fn explain(steps: &[Step]) -> Verdict {
-    let read: BTreeSet<Stamp> = steps
-        .iter()
-        .filter_map(|step| if let Deed::Read(Some(stamp)) = step.deed { Some(stamp) } else { None })
-        .collect();
-    let mut timeline: Vec<(Moment, bool, usize)> = Vec::new();
+    let is_read = |stamp| steps.iter().any(|step| step.deed == Deed::Read(Some(stamp)));
+    // When, whether it is an end, and of which step.
+    let mut timeline: Vec<(u64, bool, usize)> = Vec::with_capacity(2 * steps.len());
     for (at, step) in steps.iter().enumerate() {
         let pointless = match step.deed {
             // Nobody saw it and nobody was told: it may as well not have happened.
-            Deed::Put(stamp) => step.ended.is_none() && !read.contains(&stamp),
+            Deed::Put(stamp) => step.ended.is_none() && !is_read(stamp),
             Deed::Delete | Deed::Read(_) => false,
         };
         if step.refused || pointless {
             continue;
         }
-        timeline.push((step.began, false, at));
+        timeline.push((step.began.fact, false, at));
         if let Some(ended) = step.ended {
-            timeline.push((ended, true, at));
+            timeline.push((ended.fact, true, at));
         }
     }
-    timeline.sort_unstable_by_key(|&(moment, end, at)| (moment.fact, end, at));
+    timeline.sort_unstable();
 
     let mut open = Open { steps, slots: Vec::new() };
-    let mut states = BTreeSet::from([State { value: None, done: 0 }]);
+    let mut states = vec![State { value: None, done: 0 }];
     for (_, end, at) in timeline {
         if !end {
             let free = open.slots.iter().position(Option::is_none);
@@ -238,22 +259,27 @@ fn explain(steps: &[Step]) -> Verdict {
             }
             open.slots[slot] = Some(at);
             if matches!(steps[at].deed, Deed::Read(_)) {
-                states = states.into_iter().map(|state| open.settle(state)).collect();
+                states.iter_mut().for_each(|state| *state = open.settle(*state));
+                unique(&mut states);
             }
             continue;
         }
         let Some(slot) = open.slots.iter().position(|&open| open == Some(at)) else { continue };
-        let Some(reached) = open.reach(&states, slot) else { return Verdict::TooMany };
+        let Some(reached) = open.reach(states, slot) else { return Verdict::TooMany };
         if reached.is_empty() {
             return Verdict::Contradiction(at);
         }
         open.slots[slot] = None;
-        states = reached
-            .into_iter()
-            .map(|state| State { done: state.done & !(1 << slot), ..state })
-            .collect();
+        states = reached;
+        states.iter_mut().for_each(|state| state.done &= !(1 << slot));
+        unique(&mut states);
     }
     Verdict::Explained
+}
+
+fn unique(states: &mut Vec<State>) {
+    states.sort_unstable();
+    states.dedup();
 }
 
 /// What a person needs to see the contradiction: the calls around it.

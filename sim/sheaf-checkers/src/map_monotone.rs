@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use sheaf_types::{Incarnation, MapVersion, Revision, Term};
 
-use crate::fact::{Fact, Held, NodeId};
+use crate::fact::{Fact, Held, Kind, NodeId};
 use crate::panel::{Checker, Moment, Violation};
 
 const LABEL: &str = "I2 map-monotone";
@@ -38,6 +38,10 @@ impl MapMonotone {
 }
 
 impl Checker for MapMonotone {
+    fn hears(&self, kind: Kind) -> bool {
+        matches!(kind, Kind::Stored | Kind::Persisted | Kind::GateStarted | Kind::RouterAdopted)
+    }
+
     fn judge(&mut self, _: Moment, fact: &Fact) -> Result<(), Violation> {
         match fact {
             Fact::Stored { decided } => {

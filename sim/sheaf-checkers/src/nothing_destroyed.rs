@@ -8,7 +8,7 @@ use sheaf_map::Map;
 use sheaf_types::ShardId;
 
 use crate::committed::Committed;
-use crate::fact::{By, Fact, HeldPoint, NodeId, PointAt, Stamp};
+use crate::fact::{By, Fact, HeldPoint, Kind, NodeId, PointAt, Stamp};
 use crate::panel::{Checker, Moment, Violation};
 
 const LABEL: &str = "P8 nothing-destroyed";
@@ -22,7 +22,7 @@ pub struct NothingDestroyed {
     shards: BTreeMap<ShardId, NodeId>,
     /// The map that each shard serves by, as its ledger holds it.
     serves: BTreeMap<ShardId, Arc<Map>>,
-    last: BTreeMap<NodeId, (Option<ShardId>, Vec<HeldPoint>)>,
+    last: BTreeMap<NodeId, (Option<ShardId>, Arc<[HeldPoint]>)>,
 }
 
 impl NothingDestroyed {
@@ -34,12 +34,12 @@ impl NothingDestroyed {
         let owner = self.committed.owner(&point.id);
         let held = self.holds.entry(*node).or_default();
         match after {
-            Some(stamp) => held.insert(point.clone(), *stamp),
-            None => held.remove(point),
-        };
+            Some(stamp) => put(held, point, *stamp),
+            None => drop(held.remove(point)),
+        }
         if *by == By::Request {
             if owner.is_some() && owner == *shard {
-                self.truth.insert(point.clone(), *after);
+                put(&mut self.truth, point, *after);
             }
             return Ok(());
         }
@@ -79,7 +79,7 @@ impl NothingDestroyed {
         let Some(map) = self.committed.current() else { return Ok(()) };
         let mut found: BTreeMap<&PointAt, Option<Stamp>> = BTreeMap::new();
         for (node, (shard, points)) in &self.last {
-            for held in points {
+            for held in points.iter() {
                 let owner = map.owner(held.point.id.placement_key());
                 if owner == *shard && owner.is_some() {
                     found.insert(&held.point, held.stamp);
@@ -104,7 +104,27 @@ impl NothingDestroyed {
     }
 }
 
+/// Most points are known already.
+fn put<T>(points: &mut BTreeMap<PointAt, T>, point: &PointAt, value: T) {
+    match points.get_mut(point) {
+        Some(known) => *known = value,
+        None => drop(points.insert(point.clone(), value)),
+    }
+}
+
 impl Checker for NothingDestroyed {
+    fn hears(&self, kind: Kind) -> bool {
+        matches!(
+            kind,
+            Kind::Stored
+                | Kind::Applied
+                | Kind::GateStarted
+                | Kind::Persisted
+                | Kind::Holds
+                | Kind::Ended
+        )
+    }
+
     fn judge(&mut self, _: Moment, fact: &Fact) -> Result<(), Violation> {
         self.committed.learn(fact);
         match fact {
@@ -115,7 +135,7 @@ impl Checker for NothingDestroyed {
                 }
             }
             Fact::Holds { node, shard, points } => {
-                self.last.insert(*node, (*shard, points.clone()));
+                self.last.insert(*node, (*shard, Arc::clone(points)));
             }
             Fact::Ended { .. } => self.ended()?,
             _ => {}

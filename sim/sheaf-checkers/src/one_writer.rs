@@ -4,7 +4,7 @@
 //! the former owner can follow the commit.
 
 use crate::committed::Committed;
-use crate::fact::Fact;
+use crate::fact::{Fact, Kind};
 use crate::panel::{Checker, Moment, Violation};
 
 const LABEL: &str = "I3 one-writer";
@@ -15,6 +15,10 @@ pub struct OneWriter {
 }
 
 impl Checker for OneWriter {
+    fn hears(&self, kind: Kind) -> bool {
+        matches!(kind, Kind::Stored | Kind::Acknowledged)
+    }
+
     fn judge(&mut self, _: Moment, fact: &Fact) -> Result<(), Violation> {
         self.committed.learn(fact);
         let Fact::Acknowledged { node, shard, version, points } = fact else { return Ok(()) };

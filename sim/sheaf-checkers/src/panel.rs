@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::fact::Fact;
+use crate::fact::{Fact, Kind};
 
 /// When a fact happened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,6 +37,9 @@ impl fmt::Display for Violation {
 
 /// Judges one promise.
 pub trait Checker {
+    /// Whether facts of this kind concern it. It is told no others: most concern few checkers.
+    fn hears(&self, kind: Kind) -> bool;
+
     /// Looks at one fact.
     ///
     /// # Errors
@@ -55,34 +58,33 @@ pub trait Checker {
 /// All checkers.
 pub struct Panel {
     checkers: Vec<Box<dyn Checker>>,
+    /// For each kind of fact, which of them hear of it.
+    hearers: [Vec<usize>; Kind::ALL.len()],
     facts: u64,
 }
 
 impl Default for Panel {
     fn default() -> Self {
-        Self {
-            checkers: vec![
-                Box::new(crate::converges::Converges),
-                Box::new(crate::map_monotone::MapMonotone::default()),
-                Box::new(crate::total_map::TotalMap::default()),
-                Box::new(crate::ids_fresh::IdsFresh::default()),
-                Box::new(crate::intent_first::IntentFirst::default()),
-                Box::new(crate::commit_proven::CommitProven::default()),
-                Box::new(crate::capture_gapless::CaptureGapless::default()),
-                Box::new(crate::one_writer::OneWriter::default()),
-                Box::new(crate::invisible::Invisible::default()),
-                Box::new(crate::fence_holds::FenceHolds::default()),
-                Box::new(crate::short_stall::ShortStall::default()),
-                Box::new(crate::sweep_foreign::SweepForeign::default()),
-                Box::new(crate::nothing_destroyed::NothingDestroyed::default()),
-                Box::new(crate::honest_answers::HonestAnswers::default()),
-                Box::new(crate::acked_survives::AckedSurvives::default()),
-                Box::new(crate::gather_exact::GatherExact::default()),
-                Box::new(crate::dropped_stays_dropped::DroppedStaysDropped::default()),
-                Box::new(crate::linearizable::Linearizable::default()),
-            ],
-            facts: 0,
-        }
+        Self::of(vec![
+            Box::new(crate::converges::Converges),
+            Box::new(crate::map_monotone::MapMonotone::default()),
+            Box::new(crate::total_map::TotalMap::default()),
+            Box::new(crate::ids_fresh::IdsFresh::default()),
+            Box::new(crate::intent_first::IntentFirst::default()),
+            Box::new(crate::commit_proven::CommitProven::default()),
+            Box::new(crate::capture_gapless::CaptureGapless::default()),
+            Box::new(crate::one_writer::OneWriter::default()),
+            Box::new(crate::invisible::Invisible::default()),
+            Box::new(crate::fence_holds::FenceHolds::default()),
+            Box::new(crate::short_stall::ShortStall::default()),
+            Box::new(crate::sweep_foreign::SweepForeign::default()),
+            Box::new(crate::nothing_destroyed::NothingDestroyed::default()),
+            Box::new(crate::honest_answers::HonestAnswers::default()),
+            Box::new(crate::acked_survives::AckedSurvives::default()),
+            Box::new(crate::gather_exact::GatherExact::default()),
+            Box::new(crate::dropped_stays_dropped::DroppedStaysDropped::default()),
+            Box::new(crate::linearizable::Linearizable::default()),
+        ])
     }
 }
 
@@ -90,22 +92,27 @@ impl Panel {
     /// One that objects to nothing: for runs that are judged by comparison.
     #[must_use]
     pub fn silent() -> Self {
-        Self { checkers: Vec::new(), facts: 0 }
+        Self::of(Vec::new())
     }
 
     /// Only these: a harness that can't see all facts leaves out whom it can't tell enough.
     pub fn of(checkers: Vec<Box<dyn Checker>>) -> Self {
-        Self { checkers, facts: 0 }
+        let hearers = Kind::ALL.map(|kind| {
+            let all = checkers.iter().enumerate();
+            all.filter(|(_, checker)| checker.hears(kind)).map(|(at, _)| at).collect()
+        });
+        Self { checkers, hearers, facts: 0 }
     }
 
-    /// Tells all checkers.
+    /// Tells all checkers that hear of such a fact.
     ///
     /// # Errors
     /// The first promise that is broken.
     pub fn tell(&mut self, us: u64, event: u64, fact: &Fact) -> Result<(), Violation> {
         self.facts += 1;
         let moment = Moment { us, event, fact: self.facts };
-        self.checkers.iter_mut().try_for_each(|checker| checker.judge(moment, fact))
+        let hearers = &self.hearers[fact.kind() as usize];
+        hearers.iter().try_for_each(|at| self.checkers[*at].judge(moment, fact))
     }
 
     /// The run is over.

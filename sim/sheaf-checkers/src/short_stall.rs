@@ -6,7 +6,7 @@
 
 use sheaf_types::{Attempt, Term, TransitionId};
 
-use crate::fact::{Decided, Fact, Phase};
+use crate::fact::{Decided, Fact, Kind, Phase};
 use crate::panel::{Checker, Moment, Violation};
 
 const LABEL: &str = "P7 short-stall";
@@ -73,6 +73,10 @@ impl ShortStall {
 }
 
 impl Checker for ShortStall {
+    fn hears(&self, kind: Kind) -> bool {
+        matches!(kind, Kind::Stored | Kind::DirectiveSent)
+    }
+
     fn judge(&mut self, moment: Moment, fact: &Fact) -> Result<(), Violation> {
         match fact {
             Fact::Stored { decided } => self.stored(moment.us, decided),

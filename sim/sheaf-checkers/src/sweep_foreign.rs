@@ -1,7 +1,7 @@
 //! I11: a gate itself (sweep, ingest) never touches a point that its shard owns under the newest committed map.
 
 use crate::committed::Committed;
-use crate::fact::{By, Fact};
+use crate::fact::{By, Fact, Kind};
 use crate::panel::{Checker, Moment, Violation};
 
 const LABEL: &str = "I11 sweep-foreign";
@@ -12,6 +12,10 @@ pub struct SweepForeign {
 }
 
 impl Checker for SweepForeign {
+    fn hears(&self, kind: Kind) -> bool {
+        matches!(kind, Kind::Stored | Kind::Applied)
+    }
+
     fn judge(&mut self, _: Moment, fact: &Fact) -> Result<(), Violation> {
         self.committed.learn(fact);
         let Fact::Applied { node, shard, by: By::Gate, point, before, after } = fact else {

@@ -1,6 +1,6 @@
 //! I6: every id has exactly one owner at every version. Once a map has shards, each later one has.
 
-use crate::fact::Fact;
+use crate::fact::{Fact, Kind};
 use crate::panel::{Checker, Moment, Violation};
 
 const LABEL: &str = "I6 total-map";
@@ -11,6 +11,10 @@ pub struct TotalMap {
 }
 
 impl Checker for TotalMap {
+    fn hears(&self, kind: Kind) -> bool {
+        matches!(kind, Kind::Stored)
+    }
+
     fn judge(&mut self, _: Moment, fact: &Fact) -> Result<(), Violation> {
         let Fact::Stored { decided } = fact else { return Ok(()) };
         let next = decided.running.as_ref().map(|running| &running.next);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sheaf_checkers::{By, Fact, NodeId, PointAt};
 use sheaf_gate::{EngineCall, EngineReply, Event, JobId, Outcome, Scope, Token, Write};
 use sheaf_sim::engine::{Change, body_of, id_of};
-use sheaf_types::{CollectionId, PointId, StoredPoint};
+use sheaf_types::{CollectionId, PlacementKey, StoredPoint};
 
 use crate::marks::Mark;
 use crate::wire::{DataRequest, Found, Work};
@@ -154,14 +154,14 @@ impl World<'_> {
         scope: &Scope,
         fate: Fate,
     ) -> Answered {
-        let accepts = |id: &PointId| match scope {
+        let accepts = |key: PlacementKey| match scope {
             Scope::All => true,
-            Scope::Owned { map, me } => map.owner(id.placement_key()) == Some(*me),
+            Scope::Owned { map, me } => map.owner(key) == Some(*me),
         };
         let engine = &self.state.gates[usize::from(gate)].get().engine;
         match work {
             Work::Get(id) => {
-                let stamp = engine.get(collection, id).filter(|_| accepts(id));
+                let stamp = engine.get(collection, id).filter(|_| accepts(id.placement_key()));
                 let found = stamp.map(|stamp| (id.clone(), stamp)).into_iter().collect();
                 return Answered::Request(Outcome::Done, found);
             }

@@ -207,8 +207,8 @@ impl World<'_> {
         };
         match (data, answer) {
             (None, Answer::Directed(Ok(report)) | Answer::Report(report)) => {
-                self.facts.push(Fact::Reported { node, report: Box::new(report.clone()) });
-                self.reply(call, Reply::Directed(Ok(Box::new(report))));
+                self.facts.push(Fact::Reported { node, report: report.clone() });
+                self.reply(call, Reply::Directed(Ok(report)));
             }
             (None, Answer::Directed(Err(refusal))) => {
                 self.reply(call, Reply::Directed(Err(refusal)));

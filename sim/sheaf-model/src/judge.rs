@@ -150,7 +150,11 @@ impl World<'_> {
                 .filter(|point| node.engine.get(point.collection, &point.id).is_none());
             points.extend(absent.map(|point| of((*point).clone(), None)));
             let shard = node.record.shard;
-            self.facts.push(Fact::Holds { node: NodeId(gate as u32), shard, points });
+            self.facts.push(Fact::Holds {
+                node: NodeId(gate as u32),
+                shard,
+                points: points.into(),
+            });
         }
     }
 }

@@ -18,8 +18,14 @@ const LOOK_US: u64 = 200_000;
 impl World {
     /// Looks whether the run can go on to its next stage.
     pub fn look_around(&mut self) {
-        let state = self.end_state();
         let over_us = self.now_us - self.healed_us;
+        let late = over_us > (QUIET_S_MAX + AUDIT_S_MAX) * 1_000_000;
+        if self.stage == Stage::Audit && !self.clients.all_idle() && !late {
+            // Nothing hangs on it yet.
+            self.queue.plan(self.now_us + LOOK_US, Happening::LookAround);
+            return;
+        }
+        let state = self.end_state();
         let quiet = state.unfinished.is_empty()
             && state.unclean.is_empty()
             && state.stale_routers.is_empty()
@@ -45,7 +51,7 @@ impl World {
                 self.stage = Stage::Liveness;
                 self.queue.plan(self.now_us, Happening::Operate);
             }
-            Stage::Audit if over_us > (QUIET_S_MAX + AUDIT_S_MAX) * 1_000_000 => {
+            Stage::Audit if late => {
                 let state = EndState { hanging: self.clients.open(), ..state };
                 self.fact(Fact::Ended { state: Box::new(state) });
                 self.broken("P6 converges", "the last reads don't end");
@@ -76,7 +82,7 @@ impl World {
                 unsettled: true,
             }));
             let shard = node.record.shard;
-            self.fact(Fact::Holds { node: NodeId(gate as u32), shard, points });
+            self.fact(Fact::Holds { node: NodeId(gate as u32), shard, points: points.into() });
         }
     }
 
@@ -125,9 +131,9 @@ impl World {
             let order = record.order.as_ref().map(|order| order.order.transition);
             return Some(format!("has map {version:?}, order {order:?}, clean {}", record.clean));
         }
-        let foreign = node.engine.contents().find(|(point, _)| {
-            let owner = current.owner(point.id.placement_key());
-            let dropped = current.collection_by_id(point.collection).is_none();
+        let foreign = node.engine.find(|collection, key| {
+            let owner = current.owner(key);
+            let dropped = current.collection_by_id(collection).is_none();
             dropped || owner != record.shard || owner.is_none()
         });
         foreign.map(|(point, stamp)| format!("holds foreign {point:?} = {stamp}"))

@@ -186,30 +186,25 @@ impl World {
     }
 
     fn invoke(&mut self, client: u32, router: u32, request: Arc<ClientRequest>, tries: u32) {
-        let collection = Arc::clone(&request.collection);
-        let calls: Vec<Call> = match &request.work {
-            Work::Upsert(points) => points
-                .iter()
-                .map(|point| Call::Upsert {
-                    collection: Arc::clone(&collection),
-                    points: vec![point.clone()],
-                })
-                .collect(),
-            Work::Delete(ids) => ids
-                .iter()
-                .map(|id| Call::Delete {
-                    collection: Arc::clone(&collection),
-                    ids: vec![id.clone()],
-                })
-                .collect(),
-            Work::Get(id) => vec![Call::Get { collection, id: id.clone() }],
-            Work::Gather => vec![Call::Gather { collection }],
+        let items = match &request.work {
+            Work::Upsert(points) => points.len(),
+            Work::Delete(ids) => ids.len(),
+            Work::Get(_) | Work::Gather => 1,
         };
-        let mut ops = Vec::with_capacity(calls.len());
-        for call in calls {
+        let mut ops = Vec::with_capacity(items);
+        for item in 0..items {
+            let collection = Arc::clone(&request.collection);
+            let call = match &request.work {
+                Work::Upsert(points) => {
+                    Call::Upsert { collection, points: vec![points[item].clone()] }
+                }
+                Work::Delete(ids) => Call::Delete { collection, ids: vec![ids[item].clone()] },
+                Work::Get(id) => Call::Get { collection, id: id.clone() },
+                Work::Gather => Call::Gather { collection },
+            };
             let op = self.clients.op();
             self.stats.client_ops += 1;
-            self.fact(Fact::Invoked { op, call });
+            self.fact(Fact::Invoked { op, call: Arc::new(call) });
             ops.push(op);
         }
         let message = Message::Client(Arc::clone(&request));

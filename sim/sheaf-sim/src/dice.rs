@@ -2,8 +2,6 @@
 //!
 //! Streams that share nothing: a step less in a plan leaves the numbers of all other links, disks and processes as they were.
 
-use std::collections::BTreeMap;
-
 /// What a stream of numbers is for.
 #[derive(Clone, Copy, Debug)]
 pub enum Purpose {
@@ -79,22 +77,55 @@ impl Dice {
     }
 }
 
+/// Places of a table before it grows; a power of two.
+const TABLE_MIN: usize = 64;
+
 /// A stream for each subject: a link, a disk, a process.
+///
+/// A table with open addressing: it is looked into for each message, and never gone through.
 #[derive(Debug)]
 pub struct Streams {
     seed: u64,
     purpose: Purpose,
-    of: BTreeMap<u64, Dice>,
+    table: Vec<Option<(u64, Dice)>>,
+    known: usize,
 }
 
 impl Streams {
     pub fn new(seed: u64, purpose: Purpose) -> Self {
-        Self { seed, purpose, of: BTreeMap::new() }
+        Self { seed, purpose, table: vec![None; TABLE_MIN], known: 0 }
     }
 
     pub fn of(&mut self, subject: u64) -> &mut Dice {
+        let mut at = self.place(subject);
+        if self.table[at].is_none() {
+            self.known += 1;
+            if self.known * 2 > self.table.len() {
+                self.grow();
+                at = self.place(subject);
+            }
+        }
         let (seed, purpose) = (self.seed, self.purpose);
-        self.of.entry(subject).or_insert_with(|| Dice::new(seed, purpose, subject))
+        let fresh = || (subject, Dice::new(seed, purpose, subject));
+        &mut self.table[at].get_or_insert_with(fresh).1
+    }
+
+    /// Where a subject is, or belongs.
+    fn place(&self, subject: u64) -> usize {
+        let mask = self.table.len() - 1;
+        let mut at = subject.wrapping_mul(0x9e37_79b9_7f4a_7c15) as usize >> 40 & mask;
+        while self.table[at].as_ref().is_some_and(|(known, _)| *known != subject) {
+            at = (at + 1) & mask;
+        }
+        at
+    }
+
+    fn grow(&mut self) {
+        let larger = vec![None; self.table.len() * 2];
+        for (subject, dice) in std::mem::replace(&mut self.table, larger).into_iter().flatten() {
+            let at = self.place(subject);
+            self.table[at] = Some((subject, dice));
+        }
     }
 }
 

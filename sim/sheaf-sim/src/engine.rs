@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use sheaf_checkers::{PointAt, Stamp};
 use sheaf_gate::{Changed, EngineCall, EngineReply, Page, Scan, Scanned, Select, Write};
-use sheaf_types::{CollectionId, PointBody, PointId, StoredPoint};
+use sheaf_types::{CollectionId, PlacementKey, PointBody, PointId, StoredPoint};
 
 /// A change that the engine made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub struct Change {
 struct Cell {
     stored: StoredPoint,
     stamp: Stamp,
+    /// Of the id: every search asks whose it is.
+    key: PlacementKey,
 }
 
 /// The contents of one node's engine, on its disk.
@@ -57,6 +59,19 @@ impl Engine {
         })
     }
 
+    /// The first point that `accept` takes.
+    pub fn find(
+        &self,
+        accept: impl Fn(CollectionId, PlacementKey) -> bool,
+    ) -> Option<(PointAt, Stamp)> {
+        let cells = self.collections.iter().flat_map(|(collection, points)| {
+            points.iter().map(move |(id, cell)| (*collection, id, cell))
+        });
+        let mut found = cells.filter(|(collection, _, cell)| accept(*collection, cell.key));
+        let (collection, id, cell) = found.next()?;
+        Some((PointAt { collection, id: id.clone() }, cell.stamp))
+    }
+
     /// Points that a write of unknown outcome may still change.
     pub fn unsettled(&self) -> impl Iterator<Item = &PointAt> {
         self.late.keys()
@@ -74,10 +89,13 @@ impl Engine {
     pub fn gather(
         &self,
         collection: CollectionId,
-        accept: impl Fn(&PointId) -> bool,
+        accept: impl Fn(PlacementKey) -> bool,
     ) -> Vec<(PointId, Stamp)> {
         let points = self.collections.get(&collection).into_iter().flatten();
-        points.filter(|(id, _)| accept(id)).map(|(id, cell)| (id.clone(), cell.stamp)).collect()
+        points
+            .filter(|(_, cell)| accept(cell.key))
+            .map(|(id, cell)| (id.clone(), cell.stamp))
+            .collect()
     }
 
     /// Has the writes applied later, or never.
@@ -103,25 +121,34 @@ impl Engine {
         collection: CollectionId,
         writes: Vec<Write>,
     ) -> (Vec<Change>, Vec<Changed>) {
-        let written = writes.into_iter().filter_map(|write| self.write(collection, write));
-        written.collect::<Vec<_>>().into_iter().unzip()
+        writes.into_iter().filter_map(|write| self.write(collection, write)).unzip()
     }
 
     fn write(&mut self, collection: CollectionId, write: Write) -> Option<(Change, Changed)> {
         let points = self.collections.get_mut(&collection)?;
         let id = id_of(&write).clone();
+        let brief = |cell: &Cell| (cell.stored.hash, cell.stamp);
         let (before, after) = match write {
             Write::Upsert(stored) => {
-                let cell = Cell { stamp: stamp_of(&stored.body), stored };
-                (points.insert(id.clone(), cell.clone()), Some(cell))
+                let key = id.placement_key();
+                let cell = Cell { stamp: stamp_of(&stored.body), stored, key };
+                let after = brief(&cell);
+                let before = match points.get_mut(&id) {
+                    Some(known) => Some(brief(&std::mem::replace(known, cell))),
+                    None => {
+                        points.insert(id.clone(), cell);
+                        None
+                    }
+                };
+                (before, Some(after))
             }
-            Write::Delete(_) => (points.remove(&id), None),
+            Write::Delete(_) => (points.remove(&id).as_ref().map(brief), None),
         };
-        let hash = |cell: &Option<Cell>| cell.as_ref().map(|cell| cell.stored.hash);
-        let stamp = |cell: &Option<Cell>| cell.as_ref().map(|cell| cell.stamp);
-        let changed = Changed { old: hash(&before), new: hash(&after) };
+        let changed =
+            Changed { old: before.map(|(hash, _)| hash), new: after.map(|(hash, _)| hash) };
         let point = PointAt { collection, id };
-        Some((Change { point, before: stamp(&before), after: stamp(&after) }, changed))
+        let (before, after) = (before.map(|(_, stamp)| stamp), after.map(|(_, stamp)| stamp));
+        Some((Change { point, before, after }, changed))
     }
 
     /// Carries out a call of the gate's core. Pages end after `page_max` points.
@@ -157,9 +184,9 @@ impl Engine {
         let Some(points) = self.collections.get(&scan.collection) else {
             return EngineReply::NoCollection(scan.collection);
         };
-        let selected = |id: &PointId| match &scan.select {
-            Select::Moving { moves, mv } => moves.of(id.placement_key()) == Some(*mv),
-            Select::Foreign { map, me } => map.owner(id.placement_key()) != Some(*me),
+        let selected = |key: PlacementKey| match &scan.select {
+            Select::Moving { moves, mv } => moves.of(key) == Some(*mv),
+            Select::Foreign { map, me } => map.owner(key) != Some(*me),
         };
         let points_max = (scan.points_max as u64).min(page_max).max(1);
         let mut page = Page::default();
@@ -177,7 +204,7 @@ impl Engine {
             }
             looked_at += 1;
             page.looked_through = Some(id.clone());
-            if selected(id) {
+            if selected(cell.key) {
                 let point = scan.bodies.then(|| cell.stored.clone());
                 page.points.push(Scanned { id: id.clone(), hash: cell.stored.hash, point });
             }

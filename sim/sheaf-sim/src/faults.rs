@@ -85,7 +85,7 @@ impl World {
 
     /// Tells all cores whether they take rare turns.
     pub fn buggify_all(&mut self) {
-        let procs: Vec<Proc> = self.machines.keys().copied().collect();
+        let procs: Vec<Proc> = self.machines.procs().collect();
         for proc in procs {
             let buggify = self.buggify_of(proc);
             match proc {
@@ -126,7 +126,7 @@ impl World {
     /// The power goes: every server dies, and starts again.
     pub fn crash_all(&mut self, down_us: u64) {
         mark!("all servers die at once");
-        let procs: Vec<Proc> = self.machines.keys().copied().collect();
+        let procs: Vec<Proc> = self.machines.procs().collect();
         for proc in procs {
             self.crash_for_a_while(proc, down_us, 0);
         }
@@ -218,7 +218,7 @@ impl World {
         self.gates.iter_mut().for_each(|gate| gate.full_until_us = 0);
         self.buggify_all();
         self.network.uncut_all();
-        let procs: Vec<Proc> = self.machines.keys().copied().collect();
+        let procs: Vec<Proc> = self.machines.procs().collect();
         for proc in &procs {
             if let Some(machine) = self.machines.get_mut(proc) {
                 machine.slowness = 1;

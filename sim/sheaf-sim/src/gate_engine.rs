@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sheaf_checkers::{By, Fact, NodeId, PointAt};
 use sheaf_gate::{EngineCall, EngineReply, Event, JobId, Outcome, Scope, Token, Write};
-use sheaf_types::{CollectionId, StoredPoint, mark};
+use sheaf_types::{CollectionId, PlacementKey, StoredPoint, mark};
 
 use crate::dice::Dice;
 use crate::engine::{Change, body_of, id_of};
@@ -23,16 +23,33 @@ pub struct EngineOp {
 
 #[derive(Clone, Debug)]
 enum Kind {
-    Core { job: JobId, call: EngineCall },
-    Request { token: Token, request: Arc<DataRequest>, collection: CollectionId, scope: Scope },
+    /// The call is there until it takes effect.
+    Core {
+        job: JobId,
+        call: Option<EngineCall>,
+    },
+    Request {
+        token: Token,
+        request: Arc<DataRequest>,
+        collection: CollectionId,
+        scope: Scope,
+    },
 }
 
 impl Kind {
+    /// What takes effect now; what is left says whom the answer is for.
+    fn begun(&mut self) -> Self {
+        match self {
+            Self::Core { job, call } => Self::Core { job: *job, call: call.take() },
+            Self::Request { .. } => self.clone(),
+        }
+    }
+
     /// Whether it needs room on the disk; what deletes does, too, until it is compacted.
     fn writes(&self) -> bool {
         match self {
             Self::Core { call, .. } => {
-                matches!(call, EngineCall::Apply { .. } | EngineCall::CreateCollection { .. })
+                matches!(call, Some(EngineCall::Apply { .. } | EngineCall::CreateCollection { .. }))
             }
             Self::Request { request, .. } => {
                 matches!(request.work, Work::Upsert(_) | Work::Delete(_))
@@ -53,18 +70,17 @@ const LATE_US_MAX: u64 = 3_000_000;
 impl World {
     pub fn begin_core_call(&mut self, gate: u32, job: JobId, call: EngineCall) {
         self.log(|| format!("    engine of gate {gate}: {job:?} {}", brief(&call)));
-        self.begin_op(gate, Kind::Core { job, call });
+        self.begin_op(gate, Kind::Core { job, call: Some(call) });
     }
 
     pub fn begin_request(
         &mut self,
         gate: u32,
         token: Token,
-        request: &Arc<DataRequest>,
+        request: Arc<DataRequest>,
         collection: CollectionId,
         scope: Scope,
     ) {
-        let request = Arc::clone(request);
         self.begin_op(gate, Kind::Request { token, request, collection, scope });
     }
 
@@ -73,7 +89,7 @@ impl World {
         let node = &mut self.gates[gate as usize];
         node.next_op += 1;
         let op = node.next_op;
-        node.ops.insert(op, EngineOp { kind, answer: None });
+        node.ops.add(op, EngineOp { kind, answer: None });
         self.plan_engine(gate, life, op, false);
     }
 
@@ -95,13 +111,11 @@ impl World {
             return;
         }
         if !applied {
-            let Some(kind) = self.gates[gate as usize].ops.get(&op).map(|op| op.kind.clone())
-            else {
-                return;
-            };
+            let Some(taken) = self.gates[gate as usize].ops.get_mut(op) else { return };
+            let kind = taken.kind.begun();
             let answer = self.take_effect(gate, kind);
             let unclear = matches!(answer, Answered::Request(Outcome::Unknown, _));
-            if let Some(op) = self.gates[gate as usize].ops.get_mut(&op) {
+            if let Some(op) = self.gates[gate as usize].ops.get_mut(op) {
                 op.answer = Some(answer);
             }
             if unclear {
@@ -112,7 +126,7 @@ impl World {
             }
             return;
         }
-        let Some(op) = self.gates[gate as usize].ops.remove(&op) else { return };
+        let Some(op) = self.gates[gate as usize].ops.remove(op) else { return };
         if let (Kind::Request { request, collection, .. }, Some(Answered::Request(outcome, _))) =
             (&op.kind, &op.answer)
             && *outcome == Outcome::Unknown
@@ -125,7 +139,7 @@ impl World {
                 self.gate_event(gate, Event::EngineAnswered { job, reply });
             }
             (Kind::Request { token, .. }, Some(Answered::Request(outcome, found))) => {
-                let question = self.gates[gate as usize].questions.get_mut(&token);
+                let question = self.gates[gate as usize].questions.get_mut(token.0);
                 if let Some(Question::Data(data)) = question {
                     data.found = (outcome == Outcome::Done).then_some(found);
                 }
@@ -145,12 +159,12 @@ impl World {
         }
         self.stats.faults += u64::from(unavailable || unknown);
         match kind {
-            Kind::Core { .. } if unavailable => {
-                Answered::Core(EngineReply::Failed { reason: "unavailable".to_owned() })
-            }
-            Kind::Core { call, .. } => {
+            Kind::Core { call: Some(call), .. } if !unavailable => {
                 let reply = self.carry_out(gate, call, unknown);
                 Answered::Core(reply)
+            }
+            Kind::Core { .. } => {
+                Answered::Core(EngineReply::Failed { reason: "unavailable".to_owned() })
             }
             Kind::Request { request, collection, scope, .. } => {
                 let missing = !self.gates[gate as usize].engine.has(collection);
@@ -184,14 +198,14 @@ impl World {
         scope: &Scope,
         unknown: bool,
     ) -> Answered {
-        let accepts = |id: &sheaf_types::PointId| match scope {
+        let accepts = |key: PlacementKey| match scope {
             Scope::All => true,
-            Scope::Owned { map, me } => map.owner(id.placement_key()) == Some(*me),
+            Scope::Owned { map, me } => map.owner(key) == Some(*me),
         };
         match &request.work {
             Work::Get(id) => {
                 let engine = &self.gates[gate as usize].engine;
-                let stamp = engine.get(collection, id).filter(|_| accepts(id));
+                let stamp = engine.get(collection, id).filter(|_| accepts(id.placement_key()));
                 let points = stamp.map(|stamp| (id.clone(), stamp)).into_iter().collect();
                 return Answered::Request(Outcome::Done, Found { points });
             }
@@ -265,7 +279,7 @@ impl World {
             }
             let reads = matches!(
                 &op.kind,
-                Kind::Core { call: EngineCall::Scan(_) | EngineCall::Read { .. }, .. }
+                Kind::Core { call: Some(EngineCall::Scan(_) | EngineCall::Read { .. }), .. }
             );
             if !reads {
                 mark!("an engine carries out what a gate asked before it died");

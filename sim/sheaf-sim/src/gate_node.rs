@@ -2,13 +2,13 @@
 //!
 //! The ledger's records are written one after the other; a crash loses what is not on the disk. See `gate_engine` for the engine.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use sheaf_checkers::{Fact, Held, NodeId, PointAt};
 use sheaf_gate::{
     Answer, Effects, Event, FrameAnswer, Gate, GateRecord, Limits, Operation, Persist, Request,
-    Token,
+    Scope, Token,
 };
 use sheaf_protocol::{Load, Stage};
 use sheaf_types::{CollectionId, MapVersion, PointId, ShardId, StoreId, mark};
@@ -17,6 +17,7 @@ use crate::engine::Engine;
 use crate::gate_engine::EngineOp;
 use crate::machine::Proc;
 use crate::record_disk::RecordDisk;
+use crate::row::Row;
 use crate::wire::{CallId, DataReply, DataRequest, Found, Message, Purpose, Reply, Work};
 use crate::world::{Happening, World};
 
@@ -54,9 +55,9 @@ pub struct GateNode {
     pub core: Option<Gate>,
     /// The engine has no room until then.
     pub full_until_us: u64,
-    pub questions: BTreeMap<Token, Question>,
+    pub questions: Row<Question>,
     next_token: u64,
-    pub ops: BTreeMap<u64, EngineOp>,
+    pub ops: Row<EngineOp>,
     pub next_op: u64,
     ledger: VecDeque<Persist>,
     /// The ledger's file, if the next start has to read it: the power went in the middle of a write.
@@ -71,9 +72,9 @@ impl GateNode {
             engine: Engine::default(),
             core: None,
             full_until_us: 0,
-            questions: BTreeMap::new(),
+            questions: Row::default(),
             next_token: 0,
-            ops: BTreeMap::new(),
+            ops: Row::default(),
             next_op: 0,
             ledger: VecDeque::new(),
             disk: None,
@@ -141,7 +142,7 @@ impl World {
         mark!(stage == Some(Stage::Fence), "a gate dies fenced");
         mark!(stage.is_none() && !node.record.clean, "a gate dies while it has to sweep");
         node.core = None;
-        node.questions.clear();
+        node.questions = Row::default();
         let ledger = std::mem::take(&mut node.ledger);
         let torn = self.knobs.record_torn;
         if let Some(persist) = ledger.front()
@@ -247,34 +248,26 @@ impl World {
     fn gate_answer(&mut self, gate: u32, token: Token, answer: Answer) {
         let node = NodeId(gate);
         let proc = Proc::Gate(gate);
-        let question = match &answer {
-            Answer::Go { .. } => self.gates[gate as usize].questions.get(&token).cloned(),
-            _ => self.gates[gate as usize].questions.remove(&token),
-        };
+        if let Answer::Go { collection, version, scope } = &answer
+            && self.go(gate, token, *collection, *version, scope)
+        {
+            return;
+        }
+        let question = self.gates[gate as usize].questions.remove(token.0);
         match (question, answer) {
             (Some(Question::Control(call)), Answer::Directed(Ok(report))) => {
-                self.fact(Fact::Reported { node, report: Box::new(report.clone()) });
-                self.reply(proc, call, Reply::Directed(Ok(Box::new(report))));
+                self.fact(Fact::Reported { node, report: report.clone() });
+                self.reply(proc, call, Reply::Directed(Ok(report)));
             }
             (Some(Question::Control(call)), Answer::Directed(Err(refusal))) => {
                 self.reply(proc, call, Reply::Directed(Err(refusal)));
             }
             (Some(Question::Control(call)), Answer::Report(report)) => {
-                self.fact(Fact::Reported { node, report: Box::new(report.clone()) });
-                self.reply(proc, call, Reply::Report(Box::new(report)));
+                self.fact(Fact::Reported { node, report: report.clone() });
+                self.reply(proc, call, Reply::Report(report));
             }
             (Some(Question::Control(call)), Answer::Frame(verdict)) => {
                 self.reply(proc, call, Reply::Frame(verdict));
-            }
-            (Some(Question::Data(mut data)), Answer::Go { collection, version, scope }) => {
-                let shard = self.gates[gate as usize].record.shard;
-                (data.version, data.collection, data.shard) = (version, collection, shard);
-                let gather = matches!(data.request.work, Work::Gather);
-                let points = points_at(collection, &data.request.work, &Found::default());
-                self.fact(Fact::Admitted { node, shard, version, gather, points });
-                let request = Arc::clone(&data.request);
-                self.gates[gate as usize].questions.insert(token, Question::Data(data));
-                self.begin_request(gate, token, &request, collection, scope);
             }
             (Some(Question::Data(data)), Answer::Deliver) => self.deliver_data(gate, *data),
             (Some(Question::Data(data)), Answer::Refused(refusal)) => {
@@ -292,6 +285,27 @@ impl World {
                 );
             }
         }
+    }
+
+    /// Has the engine do what was asked. `false`: it wasn't.
+    fn go(
+        &mut self,
+        gate: u32,
+        token: Token,
+        collection: CollectionId,
+        version: MapVersion,
+        scope: &Scope,
+    ) -> bool {
+        let node = &mut self.gates[gate as usize];
+        let shard = node.record.shard;
+        let Some(Question::Data(data)) = node.questions.get_mut(token.0) else { return false };
+        (data.version, data.collection, data.shard) = (version, collection, shard);
+        let request = Arc::clone(&data.request);
+        let gather = matches!(request.work, Work::Gather);
+        let points = points_at(collection, &request.work, &Found::default());
+        self.fact(Fact::Admitted { node: NodeId(gate), shard, version, gather, points });
+        self.begin_request(gate, token, request, collection, scope.clone());
+        true
     }
 
     fn deliver_data(&mut self, gate: u32, data: DataQuestion) {
@@ -324,26 +338,26 @@ impl World {
         let token = Token(node.next_token);
         let event = match message {
             Message::Directive { directive, wait_ms, seen } => {
-                node.questions.insert(token, Question::Control(call));
+                node.questions.add(token.0, Question::Control(call));
                 let directive = Box::new((*directive).clone());
                 self.fact(Fact::Directed { node: NodeId(gate), directive: directive.clone() });
                 Event::Directed { token, directive, seen, deadline: now.plus_ms(wait_ms) }
             }
             Message::ReportWanted => {
-                node.questions.insert(token, Question::Control(call));
+                node.questions.add(token.0, Question::Control(call));
                 let load = self.load_of(gate);
                 self.gate_event(gate, Event::Sampled { load });
                 Event::ReportWanted { token }
             }
             Message::Frame(frame) => {
-                node.questions.insert(token, Question::Control(call));
-                Event::FrameArrived { token, frame: Box::new((*frame).clone()) }
+                node.questions.add(token.0, Question::Control(call));
+                Event::FrameArrived { token, frame: Box::new(Arc::unwrap_or_clone(frame)) }
             }
             Message::Data(request) => {
                 let asked = Request {
                     version: Some(request.version),
                     shard: Some(request.shard),
-                    collection: request.collection.to_string(),
+                    collection: (*request.collection).to_owned(),
                     operation: operation_of(&request.work),
                     deadline: now.plus_ms(request.timeout_ms),
                 };
@@ -355,7 +369,7 @@ impl World {
                     collection: CollectionId(0),
                     found: None,
                 };
-                node.questions.insert(token, Question::Data(Box::new(data)));
+                node.questions.add(token.0, Question::Data(Box::new(data)));
                 Event::Requested { token, request: asked }
             }
             Message::MapWanted { .. } | Message::Client(_) | Message::Ask(_) => return,
@@ -370,7 +384,7 @@ impl World {
         }
         let questions = &self.gates[gate as usize].questions;
         let token = questions.iter().find_map(|(token, question)| match question {
-            Question::Data(data) if data.call == call => Some(*token),
+            Question::Data(data) if data.call == call => Some(Token(token)),
             _ => None,
         });
         if let Some(token) = token {

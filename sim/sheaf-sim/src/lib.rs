@@ -27,6 +27,7 @@ pub mod record_disk;
 pub mod recording;
 pub mod report;
 pub mod router_node;
+pub mod row;
 pub mod scenario;
 pub mod shrink;
 pub mod span;

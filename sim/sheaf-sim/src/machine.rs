@@ -36,16 +36,21 @@ pub struct Clock {
 
 impl Clock {
     pub fn read(&self, true_us: u64) -> Time {
-        let local_us = u128::from(true_us) * u128::from(self.pace) / 1_000_000;
-        Time(self.offset_ms + (local_us / 1_000) as u64)
+        let local_us = scaled(true_us, self.pace, 1_000_000, |product| product / 1_000_000);
+        Time(self.offset_ms + local_us / 1_000)
     }
 
     /// The first true microsecond at which this clock shows `time`.
     pub fn when(&self, time: Time) -> u64 {
-        let local_us = u128::from(time.0.saturating_sub(self.offset_ms)) * 1_000;
-        let true_us = (local_us * 1_000_000).div_ceil(u128::from(self.pace));
-        u64::try_from(true_us).unwrap_or(u64::MAX)
+        let local_us = time.0.saturating_sub(self.offset_ms).saturating_mul(1_000);
+        scaled(local_us, 1_000_000, self.pace, |product| product.div_ceil(self.pace))
     }
+}
+
+/// `number * by / per`, without the wide division that a clock which is read all the time can't afford; `divide` rounds what is
+/// left over.
+fn scaled(number: u64, by: u64, per: u64, divide: impl Fn(u64) -> u64) -> u64 {
+    (number / per).saturating_mul(by).saturating_add(divide(number % per * by))
 }
 
 /// What every process has, whatever its role.
@@ -66,6 +71,56 @@ pub struct Machine {
 impl Machine {
     pub fn new(clock: Clock) -> Self {
         Self { up: false, life: 0, paused_until_us: 0, slowness: 1, clock, wake_us: None }
+    }
+}
+
+/// The machines of all servers. A client and the operator have none.
+#[derive(Debug, Default)]
+pub struct Machines {
+    coordinators: Vec<Machine>,
+    gates: Vec<Machine>,
+    routers: Vec<Machine>,
+}
+
+impl Machines {
+    /// Adds a process; those of a kind come in the order of their numbers.
+    pub fn add(&mut self, proc: Proc, machine: Machine) {
+        match proc {
+            Proc::Coordinator(_) => self.coordinators.push(machine),
+            Proc::Gate(_) => self.gates.push(machine),
+            Proc::Router(_) => self.routers.push(machine),
+            Proc::Client(_) | Proc::Operator => {}
+        }
+        debug_assert!(self.procs().any(|known| known == proc), "{proc:?} has another number");
+    }
+
+    pub fn get(&self, proc: &Proc) -> Option<&Machine> {
+        match proc {
+            Proc::Coordinator(n) => self.coordinators.get(*n as usize),
+            Proc::Gate(n) => self.gates.get(*n as usize),
+            Proc::Router(n) => self.routers.get(*n as usize),
+            Proc::Client(_) | Proc::Operator => None,
+        }
+    }
+
+    pub fn get_mut(&mut self, proc: &Proc) -> Option<&mut Machine> {
+        match proc {
+            Proc::Coordinator(n) => self.coordinators.get_mut(*n as usize),
+            Proc::Gate(n) => self.gates.get_mut(*n as usize),
+            Proc::Router(n) => self.routers.get_mut(*n as usize),
+            Proc::Client(_) | Proc::Operator => None,
+        }
+    }
+
+    /// In the order of kinds and numbers.
+    pub fn iter(&self) -> impl Iterator<Item = (Proc, &Machine)> {
+        let coordinators = (0..).map(Proc::Coordinator).zip(&self.coordinators);
+        let gates = (0..).map(Proc::Gate).zip(&self.gates);
+        coordinators.chain(gates).chain((0..).map(Proc::Router).zip(&self.routers))
+    }
+
+    pub fn procs(&self) -> impl Iterator<Item = Proc> {
+        self.iter().map(|(proc, _)| proc)
     }
 }
 

@@ -7,6 +7,7 @@ use sheaf_types::mark;
 use crate::dice::Dice;
 use crate::machine::Proc;
 use crate::recording::Fate;
+use crate::row::Row;
 use crate::wire::{CallId, Message, Purpose, Reply};
 use crate::world::{Happening, World};
 
@@ -22,7 +23,7 @@ pub struct OpenCall {
 /// Who waits for whom, and which ways are cut.
 #[derive(Default)]
 pub struct Network {
-    open: BTreeMap<CallId, OpenCall>,
+    open: Row<OpenCall>,
     next_call: u64,
     cuts: BTreeMap<u64, Vec<(Proc, Proc)>>,
     blocked: BTreeMap<(Proc, Proc), u32>,
@@ -30,8 +31,18 @@ pub struct Network {
 }
 
 impl Network {
+    fn begin(&mut self, open: OpenCall) -> CallId {
+        self.next_call += 1;
+        self.open.add(self.next_call, open);
+        CallId(self.next_call)
+    }
+
+    pub fn is_open(&self, call: CallId) -> bool {
+        self.open.get(call.0).is_some()
+    }
+
     pub fn caller(&self, call: CallId) -> Option<Proc> {
-        self.open.get(&call).map(|open| open.from)
+        self.open.get(call.0).map(|open| open.from)
     }
 
     /// Closes these ways until [`Network::uncut`] with the number that is returned.
@@ -61,7 +72,7 @@ impl Network {
     }
 
     pub fn is_cut(&self, from: Proc, to: Proc) -> bool {
-        self.blocked.contains_key(&(from, to))
+        !self.blocked.is_empty() && self.blocked.contains_key(&(from, to))
     }
 
     /// Every cut by its number: the ways that it closes.
@@ -72,7 +83,7 @@ impl Network {
     /// The requests that `to` hasn't answered.
     pub fn waiting_for(&self, to: Proc) -> Vec<CallId> {
         let open = self.open.iter().filter(|(_, open)| open.to == to);
-        open.map(|(call, _)| *call).collect()
+        open.map(|(call, _)| CallId(call)).collect()
     }
 }
 
@@ -91,10 +102,8 @@ impl World {
         purpose: Purpose,
         timeout_us: u64,
     ) -> CallId {
-        self.network.next_call += 1;
-        let call = CallId(self.network.next_call);
         let life = self.machines.get(&from).map_or(0, |machine| machine.life);
-        self.network.open.insert(call, OpenCall { from, life, to, purpose });
+        let call = self.network.begin(OpenCall { from, life, to, purpose });
         self.queue.plan(self.now_us + timeout_us.max(1), Happening::Overdue { call });
         let loss = self.knobs.loss;
         self.record(|recording, at| recording.asks(at, (call, from, to), &message, false));
@@ -125,10 +134,8 @@ impl World {
 
     /// A request to an address where nobody lives.
     pub fn call_nobody(&mut self, from: Proc, purpose: Purpose) {
-        self.network.next_call += 1;
-        let call = CallId(self.network.next_call);
         let life = self.machines.get(&from).map_or(0, |machine| machine.life);
-        self.network.open.insert(call, OpenCall { from, life, to: from, purpose });
+        let call = self.network.begin(OpenCall { from, life, to: from, purpose });
         self.queue.plan(self.now_us + 1_000, Happening::Answered { call, reply: Reply::NotSent });
     }
 
@@ -190,7 +197,7 @@ impl World {
 
     /// An answer has come as far as who asked.
     pub fn answered(&mut self, call: CallId, reply: Reply) {
-        if let Some(open) = self.network.open.get(&call)
+        if let Some(open) = self.network.open.get(call.0)
             && self.network.is_cut(open.to, open.from)
         {
             self.record(|recording, at| recording.lands(at, call, true, Fate::Cut));
@@ -201,7 +208,7 @@ impl World {
     }
 
     fn deliver(&mut self, call: CallId, reply: Reply) {
-        let Some(open) = self.network.open.remove(&call) else {
+        let Some(open) = self.network.open.remove(call.0) else {
             mark!("an answer comes that nobody waits for any more");
             return;
         };
@@ -221,7 +228,7 @@ impl World {
 
     /// The caller waits no longer.
     pub fn overdue(&mut self, call: CallId) {
-        let Some(open) = self.network.open.get(&call).cloned() else { return };
+        let Some(open) = self.network.open.get(call.0).cloned() else { return };
         if let Proc::Gate(gate) = open.to
             && let Purpose::Data { .. } = open.purpose
             && let Some(life) = self.life(open.to)

@@ -240,7 +240,7 @@ impl World {
         };
         let op = call.map(|call| {
             let op = self.clients.op();
-            self.fact(Fact::Invoked { op, call });
+            self.fact(Fact::Invoked { op, call: Arc::new(call) });
             op
         });
         self.log(|| format!("operator {number}: {ask:?}"));

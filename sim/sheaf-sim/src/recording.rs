@@ -340,9 +340,9 @@ impl Recording {
     /// Looks at every process and every cut, and notes what is new.
     pub fn watch(&mut self, world: &World) {
         let at = world.now_us;
-        for (proc, machine) in &world.machines {
+        for (proc, machine) in world.machines.iter() {
             for (kind, holds) in lasting(machine, at) {
-                self.lasts(at, *proc, kind, holds);
+                self.lasts(at, proc, kind, holds);
             }
         }
         let cuts = world.network.cuts();

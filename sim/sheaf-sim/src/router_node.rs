@@ -1,6 +1,5 @@
 //! A router's shell: one operation for each client's request, and one map that is kept up to date.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sheaf_checkers::{Fact, Stamp};
@@ -9,6 +8,7 @@ use sheaf_router::{Call, CallId as PartId, Effects, Event, Op, Operation, Outcom
 use sheaf_types::{MapVersion, PlacementKey, PointId};
 
 use crate::machine::Proc;
+use crate::row::Row;
 use crate::wire::{
     CallId, ClientReply, ClientRequest, DataReply, DataRequest, Found, Message, Purpose, Reply,
     Work,
@@ -27,7 +27,7 @@ struct Running {
     operation: Operation,
     client_call: CallId,
     request: Arc<ClientRequest>,
-    found: BTreeMap<PartId, Found>,
+    found: Vec<(PartId, Found)>,
     wake_us: Option<u64>,
 }
 
@@ -35,7 +35,7 @@ struct Running {
 #[derive(Default)]
 pub struct RouterNode {
     pub map: Option<Arc<Map>>,
-    running: BTreeMap<u64, Running>,
+    running: Row<Running>,
     next: u64,
     fetching: bool,
 }
@@ -103,15 +103,15 @@ impl World {
         let operation = operation.buggified(buggify);
         node.next += 1;
         let number = node.next;
-        let found = BTreeMap::new();
+        let found = Vec::new();
         let running = Running { operation, client_call: call, request, found, wake_us: None };
-        node.running.insert(number, running);
+        node.running.add(number, running);
         self.operation_event(n, number, Event::Start);
     }
 
     fn operation_event(&mut self, n: u32, number: u64, event: Event) {
         let now = self.clock(Proc::Router(n));
-        let Some(running) = self.routers[n as usize].running.get_mut(&number) else { return };
+        let Some(running) = self.routers[n as usize].running.get_mut(number) else { return };
         let effects = running.operation.handle(now, event);
         self.stats.core_events += 1;
         self.operation_effects(n, number, effects);
@@ -121,10 +121,8 @@ impl World {
         let proc = Proc::Router(n);
         let Some(life) = self.life(proc) else { return };
         let Effects { discard, calls, need_map, answer, wake } = effects;
-        if let Some(running) = self.routers[n as usize].running.get_mut(&number) {
-            for call in discard {
-                running.found.remove(&call);
-            }
+        if let Some(running) = self.routers[n as usize].running.get_mut(number) {
+            running.found.retain(|(call, _)| !discard.contains(call));
         }
         for call in calls {
             if self.crashed_between(proc, life) {
@@ -140,7 +138,7 @@ impl World {
             let clock = self.machines.get(&proc).map(|machine| machine.clock);
             clock.map_or(self.now_us + 1, |clock| clock.when(at).max(self.now_us + 1))
         });
-        if let Some(running) = self.routers[n as usize].running.get_mut(&number)
+        if let Some(running) = self.routers[n as usize].running.get_mut(number)
             && running.wake_us != wake_us
         {
             running.wake_us = wake_us;
@@ -163,7 +161,7 @@ impl World {
         if self.life(Proc::Router(n)) != Some(life) {
             return;
         }
-        let Some(running) = self.routers[n as usize].running.get_mut(&operation) else { return };
+        let Some(running) = self.routers[n as usize].running.get_mut(operation) else { return };
         if running.wake_us == Some(at_us) {
             running.wake_us = None;
             self.operation_event(n, operation, Event::Tick);
@@ -174,7 +172,7 @@ impl World {
         let proc = Proc::Router(n);
         let purpose = Purpose::Data { operation: number, call: call.id };
         let node = &self.routers[n as usize];
-        let Some(running) = node.running.get(&number) else { return };
+        let Some(running) = node.running.get(number) else { return };
         let entry = node.map.as_ref().and_then(|map| map.shard(call.shard));
         let to = entry.and_then(|entry| self.gate_at(&entry.primary_url));
         let Some(to) = to else {
@@ -221,7 +219,7 @@ impl World {
             return;
         }
         node.map = Some(Arc::clone(&map));
-        let operations: Vec<u64> = node.running.keys().copied().collect();
+        let operations: Vec<u64> = node.running.iter().map(|(number, _)| number).collect();
         self.fact(Fact::RouterAdopted { router: n, life, version: map.version() });
         for operation in operations {
             self.operation_event(n, operation, Event::MapAdopted { map: Arc::clone(&map) });
@@ -231,8 +229,8 @@ impl World {
     fn shard_answered(&mut self, n: u32, operation: u64, call: PartId, reply: Reply) {
         let outcome = match reply {
             Reply::Data(DataReply::Done { version, found }) => {
-                if let Some(running) = self.routers[n as usize].running.get_mut(&operation) {
-                    running.found.insert(call, found);
+                if let Some(running) = self.routers[n as usize].running.get_mut(operation) {
+                    running.found.push((call, found));
                 }
                 Outcome::Done { version }
             }
@@ -244,13 +242,15 @@ impl World {
     }
 
     fn operation_ends(&mut self, n: u32, number: u64, verdict: Verdict) {
-        let Some(running) = self.routers[n as usize].running.remove(&number) else { return };
+        let Some(mut running) = self.routers[n as usize].running.remove(number) else { return };
         let reply = match verdict {
             Verdict::Complete { calls, .. } => {
                 let mut found = Found::default();
                 for call in calls {
-                    let part = running.found.get(&call).cloned().unwrap_or_default();
-                    found.points.extend(part.points);
+                    let part = running.found.iter_mut().find(|(part, _)| *part == call);
+                    found.points.extend(
+                        part.map(|(_, part)| std::mem::take(part)).unwrap_or_default().points,
+                    );
                 }
                 ClientReply::Done(found)
             }

@@ -133,7 +133,7 @@ impl World {
 
     fn ways(&self, who: Who, ways: Ways, other: Option<Who>) -> Vec<(Proc, Proc)> {
         let Some(one) = self.find(who) else { return Vec::new() };
-        let all = self.machines.keys().copied().filter(|proc| *proc != one);
+        let all = self.machines.procs().filter(|proc| *proc != one);
         let other = other.and_then(|other| self.find(other)).filter(|other| *other != one);
         let both = |proc| [(one, proc), (proc, one)];
         match ways {

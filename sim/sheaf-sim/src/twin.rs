@@ -27,7 +27,7 @@ const TIMEOUT_MS: u64 = 5_000;
 #[derive(Clone, Debug)]
 struct Told {
     op: OpId,
-    call: Call,
+    call: Arc<Call>,
     began: u64,
     /// `None`: it has no answer.
     ended: Option<u64>,
@@ -38,7 +38,7 @@ struct Told {
 #[derive(Clone, Debug, Default)]
 pub struct History {
     told: Vec<Told>,
-    open: BTreeMap<OpId, (u64, Call)>,
+    open: BTreeMap<OpId, (u64, Arc<Call>)>,
     facts: u64,
 }
 
@@ -47,7 +47,7 @@ impl History {
         self.facts += 1;
         match fact {
             Fact::Invoked { op, call } => {
-                self.open.insert(*op, (self.facts, call.clone()));
+                self.open.insert(*op, (self.facts, Arc::clone(call)));
             }
             Fact::Returned { op, answer } => {
                 let ended = (!matches!(answer, Answer::Unknown)).then_some(self.facts);
@@ -68,7 +68,7 @@ impl History {
         for op in self.open.keys().copied().collect::<Vec<_>>() {
             self.told(op, None, Answer::Unknown);
         }
-        self.told.retain(|told| matches!(&told.call,
+        self.told.retain(|told| matches!(&*told.call,
             Call::Upsert { collection, .. } | Call::Delete { collection, .. }
             | Call::Get { collection, .. } | Call::Gather { collection } if &**collection == LASTING));
         self.told
@@ -98,7 +98,7 @@ impl Writes {
     fn of(told: &[Told]) -> Self {
         let mut writes: BTreeMap<PointId, Vec<Write>> = BTreeMap::new();
         for Told { call, began, ended, answer, .. } in told {
-            let ids: Vec<&PointId> = match call {
+            let ids: Vec<&PointId> = match &**call {
                 Call::Upsert { points, .. } => points.iter().map(|(id, _)| id).collect(),
                 Call::Delete { ids, .. } => ids.iter().collect(),
                 _ => continue,
@@ -153,7 +153,7 @@ fn compare(plan: &Plan, history: History) -> Result<Compared, Violation> {
             );
             Err(Violation::new("P2 as-if-unmoved", text))
         };
-        match (&told.call, &told.answer, &answer) {
+        match (&*told.call, &told.answer, &answer) {
             (Call::Get { id, .. }, Answer::Point(here), Answer::Point(there)) => {
                 check(id, *here, *there)?;
             }

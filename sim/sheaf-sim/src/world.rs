@@ -2,7 +2,6 @@
 //!
 //! Nothing here is asynchronous: one event at a time, in one order, drawn from one seed.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sheaf_checkers::{Fact, Panel, PointAt, Violation};
@@ -13,7 +12,7 @@ use crate::dice::{Purpose as Stream, Streams};
 use crate::faults::{EPOCH_MS, SKEW_MS_MAX};
 use crate::gate_node::GateNode;
 use crate::knobs::Knobs;
-use crate::machine::{Clock, Machine, Proc};
+use crate::machine::{Clock, Machine, Machines, Proc};
 use crate::network::Network;
 use crate::operator::Operator;
 use crate::plan::{PhaseName, Plan, Step};
@@ -167,9 +166,9 @@ pub struct World {
     /// What holds now; `drawn` is what holds in the safety phase.
     pub knobs: Knobs,
     pub drawn: Knobs,
-    pub queue: Queue<Happening>,
+    pub queue: Queue,
     pub dice: Dices,
-    pub machines: BTreeMap<Proc, Machine>,
+    pub machines: Machines,
     pub network: Network,
     pub store: Store,
     pub coordinators: Vec<CoordinatorNode>,
@@ -213,7 +212,7 @@ impl World {
                 operator: dice(Stream::Operator),
                 processes: dice(Stream::Processes),
             },
-            machines: BTreeMap::new(),
+            machines: Machines::default(),
             network: Network::default(),
             store: Store::new(seed),
             coordinators: (0..drawn.coordinators).map(|_| CoordinatorNode::default()).collect(),
@@ -247,7 +246,7 @@ impl World {
             let dice = self.dice.processes.of(proc.code());
             let offset_ms = EPOCH_MS + if skew { dice.below(SKEW_MS_MAX) } else { 0 };
             let pace = if skew { dice.between(950_000, 1_050_000) } else { 1_000_000 };
-            self.machines.insert(proc, Machine::new(Clock { offset_ms, pace }));
+            self.machines.add(proc, Machine::new(Clock { offset_ms, pace }));
             let standby = matches!(proc, Proc::Coordinator(n) if n > 0);
             if !standby {
                 self.queue.plan(1, Happening::Boot { proc, life: 0 });
@@ -261,7 +260,9 @@ impl World {
     /// Runs until the end, a violation, or the event `until`.
     pub fn run(&mut self, until: Option<u64>) {
         while self.violation.is_none() && self.stage != Stage::Over {
-            let Some((at_us, happening)) = self.queue.pop() else { break };
+            let Some((at_us, happening)) = self.queue.pop(|call| self.network.is_open(call)) else {
+                break;
+            };
             self.now_us = at_us;
             self.event += 1;
             crate::report::note_progress(self.now_us, self.event);

@@ -3,7 +3,7 @@
 //! Not among them: those of what a gate's core admits and an engine applies (I7, I8, I10, I11), which the pure harness sees.
 
 use sheaf_checkers::intent_first::IntentFirst;
-use sheaf_checkers::{Checker, Fact, Moment, Panel, Violation};
+use sheaf_checkers::{Checker, Fact, Kind, Moment, Panel, Violation};
 use sheaf_checkers::{
     acked_survives, commit_proven, converges, gather_exact, honest_answers, ids_fresh,
     linearizable, map_monotone, one_writer, total_map,
@@ -15,11 +15,12 @@ use sheaf_checkers::{
 struct Directives(IntentFirst);
 
 impl Checker for Directives {
+    fn hears(&self, kind: Kind) -> bool {
+        kind != Kind::Reported && self.0.hears(kind)
+    }
+
     fn judge(&mut self, moment: Moment, fact: &Fact) -> Result<(), Violation> {
-        match fact {
-            Fact::Reported { .. } => Ok(()),
-            _ => self.0.judge(moment, fact),
-        }
+        self.0.judge(moment, fact)
     }
 }
 

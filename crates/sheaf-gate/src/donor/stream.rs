@@ -474,7 +474,8 @@ impl Stream {
         }
     }
 
-    pub fn report(&self, to: ShardId, list: &DirtyList, attempt: Option<Attempt>) -> DonorReport {
+    /// How far it is, with the proof of this attempt.
+    pub fn state(&self, list: &DirtyList, attempt: Option<Attempt>) -> (CopyState, Option<Proof>) {
         let sealed = self.seal.as_ref().filter(|seal| Some(seal.attempt) == attempt);
         let proof = sealed.and_then(|seal| seal.proof);
         let state = match &self.pass {
@@ -483,6 +484,11 @@ impl Stream {
             Some(_) if self.verified && list.len() <= CONVERGED_DIRTY_MAX => CopyState::Converged,
             Some(_) => CopyState::Reconciling,
         };
+        (state, proof)
+    }
+
+    pub fn report(&self, to: ShardId, list: &DirtyList, attempt: Option<Attempt>) -> DonorReport {
+        let (state, proof) = self.state(list, attempt);
         DonorReport {
             to,
             stream: self.id,

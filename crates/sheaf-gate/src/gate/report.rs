@@ -48,17 +48,27 @@ impl Gate {
     /// Notices whether there is anything new that a coordinator waits for.
     pub(super) fn note_progress(&mut self) {
         let order = self.ledger.order().map(|order| &order.order);
-        let outgoing = self.donor.as_ref().map(|donor| donor.milestones(order));
-        let now = Milestones {
-            record: Some(self.ledger.durable_shared()),
-            outgoing: outgoing.unwrap_or_default(),
-            incoming: self.recipient.as_ref().map(Recipient::seals).unwrap_or_default(),
+        let told = &self.progress.told;
+        let outgoing_told = match &self.donor {
+            Some(donor) => donor.milestones(order).eq(told.outgoing.iter().copied()),
+            None => told.outgoing.is_empty(),
         };
+        let incoming_told = match &self.recipient {
+            Some(recipient) => recipient.seals().eq(told.incoming.iter().copied()),
+            None => told.incoming.is_empty(),
+        };
+        let record = self.ledger.durable_shared();
+        let all_told = told.record.as_ref() == Some(record) && outgoing_told && incoming_told;
         let sent = self.donor.as_ref().map_or(0, Donor::sent_points);
         let moved_on = sent != self.progress.sent_points && self.now >= self.progress.next_at;
-        if now != self.progress.told || moved_on {
+        if !all_told || moved_on {
+            let told = Milestones {
+                record: Some(Arc::clone(record)),
+                outgoing: self.donor.iter().flat_map(|donor| donor.milestones(order)).collect(),
+                incoming: self.recipient.iter().flat_map(Recipient::seals).collect(),
+            };
             self.progress.seq += 1;
-            self.progress.told = now;
+            self.progress.told = told;
             self.progress.sent_points = sent;
             self.progress.next_at = self.now.plus_ms(PROGRESS_MS);
         }

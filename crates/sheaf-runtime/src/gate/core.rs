@@ -42,10 +42,6 @@ pub(super) struct Chores {
 }
 
 /// What came of a question.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "moved once, on the stack; a box would cost each request an allocation"
-)]
 pub(super) enum Asked {
     Answered(Answer),
     Waits(oneshot::Receiver<Answer>),
