@@ -5,6 +5,7 @@
 mod client;
 mod copy;
 mod cutover;
+mod leaders;
 mod maps;
 mod pin;
 mod proxies;
@@ -42,6 +43,8 @@ enum Topic {
     Router,
     /// From a commit until 50 routers know it
     Maps,
+    /// From the end of a leader's lease until another one decides; sizes of maps. Needs etcd
+    Leaders,
 }
 
 impl Topic {
@@ -52,6 +55,7 @@ impl Topic {
             Self::Cutover => cutover::measure(quick).await,
             Self::Router => router::measure(quick).await,
             Self::Maps => maps::measure(quick).await,
+            Self::Leaders => leaders::measure(quick).await,
         }
     }
 }

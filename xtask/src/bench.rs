@@ -14,6 +14,7 @@ use anyhow::bail;
 pub fn run(root: &Path, args: &[String]) -> anyhow::Result<ExitCode> {
     let mut build = crate::cargo(root);
     build.args(["build", "--quiet", "--release", "--package", "sheaf", "--package", "sheaf-bench"]);
+    build.args(crate::ci::FEATURES);
     if !build.status()?.success() {
         bail!("there is nothing to measure: the release build failed");
     }

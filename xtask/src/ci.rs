@@ -12,7 +12,7 @@ use crate::clock::now;
 use crate::{metadata, sim, tidy};
 
 /// All that a binary can have: the tests of processes run one that can keep its state in etcd.
-const FEATURES: [&str; 2] = ["--features", "sheaf/etcd"];
+pub const FEATURES: [&str; 2] = ["--features", "sheaf/etcd"];
 
 /// What must pass, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -4,6 +4,7 @@
 
 pub mod collection;
 pub mod map;
+pub mod map_delta;
 pub mod peer;
 pub mod point;
 pub mod query;
@@ -16,6 +17,8 @@ use crate::problem::Problem;
 
 /// The version of the map by which a request is sent, or was served.
 pub const MAP_VERSION: HeaderName = HeaderName::from_static("sheaf-map-version");
+/// In a question for the map after one: a difference from that one will do.
+pub const MAP_DELTA: HeaderName = HeaderName::from_static("sheaf-map-delta");
 /// The shard that a request is meant for.
 pub const SHARD: HeaderName = HeaderName::from_static("sheaf-shard");
 /// Milliseconds that a request may still take.

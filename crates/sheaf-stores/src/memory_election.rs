@@ -1,5 +1,5 @@
-//! An election in memory, for tests and simulations: as etcd holds it, with leases that end by its callers' clock, and cut off
-//! when told to.
+//! An election in memory, for tests and simulations: as etcd holds it, with leases that end by a clock of its own, and cut
+//! off when told to.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,8 +11,12 @@ use crate::election::{Election, Look};
 use crate::port::{Etag, Loaded, Reply, Store, StoreError, StoreOutcome};
 
 /// Those who stand for the election of one store, by when they came, and until when.
-#[derive(Clone, Debug, Default)]
-pub struct Polls(Arc<Mutex<Vec<(String, Time)>>>);
+#[derive(Clone)]
+pub struct Polls {
+    standing: Arc<Mutex<Vec<(String, Time)>>>,
+    /// The election's own clock: those of the processes may be ahead or behind.
+    now: Arc<dyn Fn() -> Time + Send + Sync>,
+}
 
 /// One process's part in it, and its way to the store.
 #[derive(Clone)]
@@ -26,36 +30,38 @@ struct Inner {
     lease_ms: u64,
     /// Until when it leads, as far as it has been told.
     until: Mutex<Option<Time>>,
-    is_cut_off: AtomicBool,
+    is_cut_off: Arc<AtomicBool>,
 }
 
 impl Polls {
+    pub fn new(now: impl Fn() -> Time + Send + Sync + 'static) -> Self {
+        Self { standing: Arc::default(), now: Arc::new(now) }
+    }
+
     /// Those whose lease hasn't ended.
-    fn standing(&self, now: Time) -> MutexGuard<'_, Vec<(String, Time)>> {
-        let mut standing = self.lock();
+    fn standing(&self) -> MutexGuard<'_, Vec<(String, Time)>> {
+        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = (self.now)();
         standing.retain(|(_, until)| *until > now);
         standing
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<(String, Time)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whoever was first when somebody last looked.
     fn leader(&self) -> Option<String> {
-        self.lock().first().map(|(said, _)| said.clone())
+        self.standing().first().map(|(said, _)| said.clone())
     }
 }
 
 impl MemoryElection {
-    pub fn new(polls: &Polls, store: Arc<dyn Store>, said: String, lease_ms: u64) -> Self {
-        let (until, is_cut_off) = (Mutex::new(None), AtomicBool::new(false));
-        Self(Arc::new(Inner { polls: polls.clone(), store, said, lease_ms, until, is_cut_off }))
-    }
-
-    /// From now on this process reaches neither the store nor the election, or does again.
-    pub fn cut_off(&self, is_cut_off: bool) {
-        self.0.is_cut_off.store(is_cut_off, Ordering::SeqCst);
+    /// While `is_cut_off`, this process reaches neither the store nor the election.
+    pub fn new(
+        polls: &Polls,
+        store: Arc<dyn Store>,
+        said: String,
+        lease_ms: u64,
+        is_cut_off: Arc<AtomicBool>,
+    ) -> Self {
+        let (polls, until) = (polls.clone(), Mutex::new(None));
+        Self(Arc::new(Inner { polls, store, said, lease_ms, until, is_cut_off }))
     }
 
     /// The store, as this process may use it: to write only while it leads.
@@ -79,19 +85,18 @@ impl Election for MemoryElection {
     fn look(&self, now: Time) -> Reply<'_, Result<Look, StoreError>> {
         Box::pin(async move {
             self.reach()?;
-            let until = now.plus_ms(self.0.lease_ms);
             {
-                let mut standing = self.0.polls.standing(now);
+                let ends = (self.0.polls.now)().plus_ms(self.0.lease_ms);
+                let mut standing = self.0.polls.standing();
                 match standing.iter_mut().find(|(said, _)| *said == self.0.said) {
-                    Some((_, ends)) => *ends = until,
-                    None => standing.push((self.0.said.clone(), until)),
+                    Some((_, until)) => *until = ends,
+                    None => standing.push((self.0.said.clone(), ends)),
                 }
                 let leads = standing.first().is_some_and(|(said, _)| *said == self.0.said);
-                *self.until() = leads.then_some(until);
+                *self.until() = leads.then_some(now.plus_ms(self.0.lease_ms));
             }
             let etag = self.0.store.load().await?.map(|loaded| loaded.etag);
-            let standing =
-                self.0.polls.standing(now).iter().map(|(said, _)| said.clone()).collect();
+            let standing = self.0.polls.standing().iter().map(|(said, _)| said.clone()).collect();
             Ok(Look { standing, etag })
         })
     }
@@ -104,7 +109,7 @@ impl Election for MemoryElection {
         Box::pin(async {
             *self.until() = None;
             if self.reach().is_ok() {
-                self.0.polls.lock().retain(|(said, _)| *said != self.0.said);
+                self.0.polls.standing().retain(|(said, _)| *said != self.0.said);
             }
         })
     }

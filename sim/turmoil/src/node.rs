@@ -5,7 +5,7 @@
 use std::fmt::Display;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sheaf_coordinator::Config;
@@ -15,11 +15,13 @@ use sheaf_http::auth::Keys;
 use sheaf_http::coordinator::{CoordinatorApiParts, HttpGates, coordinator};
 use sheaf_http::gate::{HttpPeers, gate};
 use sheaf_http::router::{Coordinators, RouterParts, router};
-use sheaf_runtime::coordinator::{CoordinatorHost, CoordinatorOpenError, CoordinatorParts, Peer};
+use sheaf_runtime::coordinator::{
+    CandidateParts, CoordinatorHost, CoordinatorOpenError, CoordinatorParts, Peer,
+};
 use sheaf_runtime::gate::{GateHost, GateParts, OpenError};
 use sheaf_runtime::router::{KeeperOptions, RouterHost};
 use sheaf_runtime::{Clock, entropy};
-use sheaf_stores::{FileStore, StoreError};
+use sheaf_stores::{FileStore, MemoryElection, MemoryStore, Polls, StoreError};
 use sheaf_types::{ClusterId, Time};
 
 use crate::book::Book;
@@ -32,6 +34,8 @@ use crate::watch::{AtGate, Owner, WatchedGates, WatchedStore, at_gate};
 const ORIGIN_MS: u64 = 1_700_000_000_000;
 /// Between a start that failed and the next one, as a service manager would have it.
 const RESTART_PAUSE: Duration = Duration::from_millis(500);
+/// Milliseconds for which a leader of several coordinators leads on that is gone.
+const LEASE_MS: u64 = 3_000;
 /// Bytes of pages that redb keeps in memory: little, so that the disk is asked.
 const CACHE_BYTES: usize = 256 * 1024;
 
@@ -44,9 +48,38 @@ pub struct Machine {
     pub skew_ms: u64,
     pub hardware: Arc<Hardware>,
     pub pace: Arc<Pace>,
+    /// The URLs of all coordinators.
+    pub coordinators: Vec<String>,
+    /// What several coordinators share; `None`: there is one.
+    pub shared: Option<Shared>,
     /// The shards that a new cluster begins with.
     pub seeds: Vec<String>,
     pub fence_budget_ms: Option<u64>,
+}
+
+/// The store of several coordinators, and their election: on none of their machines.
+#[derive(Clone)]
+pub struct Shared {
+    store: Arc<MemoryStore>,
+    polls: Polls,
+    /// One machine can't reach it.
+    is_away: Arc<AtomicBool>,
+}
+
+impl Shared {
+    pub fn new() -> Self {
+        let polls = Polls::new(|| Time(ORIGIN_MS + since_ms()));
+        Self { store: Arc::default(), polls, is_away: Arc::default() }
+    }
+
+    /// The same store, as one machine has it.
+    pub fn for_one(&self) -> Self {
+        Self { is_away: Arc::default(), ..self.clone() }
+    }
+}
+
+fn since_ms() -> u64 {
+    turmoil::sim_elapsed().unwrap_or_default().as_millis() as u64
 }
 
 /// Why a process doesn't run.
@@ -97,9 +130,7 @@ impl From<CoordinatorOpenError> for Failure {
     fn from(error: CoordinatorOpenError) -> Self {
         match error {
             CoordinatorOpenError::Store(error) => error.into(),
-            CoordinatorOpenError::Record(_) => {
-                Self::Damaged(error.to_string())
-            }
+            CoordinatorOpenError::Record(_) => Self::Damaged(error.to_string()),
         }
     }
 }
@@ -128,8 +159,14 @@ where
 
 impl Machine {
     fn clock(&self) -> Clock {
-        let since_ms = turmoil::sim_elapsed().unwrap_or_default().as_millis() as u64;
-        Clock::starting_at(Time(ORIGIN_MS + self.skew_ms + since_ms))
+        Clock::starting_at(Time(ORIGIN_MS + self.skew_ms + since_ms()))
+    }
+
+    /// From now on this coordinator doesn't reach the shared store, or does again.
+    pub fn store_away(&self, is_away: bool) {
+        if let Some(shared) = &self.shared {
+            shared.is_away.store(is_away, Ordering::SeqCst);
+        }
     }
 
     fn store(&self, name: &str, owner: Owner) -> Result<WatchedStore<FileStore<Folder>>, Failure> {
@@ -142,22 +179,34 @@ impl Machine {
 /// `sheaf coordinator`
 pub async fn coordinator_process(machine: Machine) -> Result<(), Failure> {
     let transport = Arc::new(net::transport());
-    let store = machine.store("coordinator", Owner::Coordinator)?;
     let gates = HttpGates::new(transport.clone(), None);
-    let gates = WatchedGates { inner: gates, book: Arc::clone(&machine.book) };
+    let gates = Arc::new(WatchedGates { inner: gates, book: Arc::clone(&machine.book) });
     let default = Config::default();
     let fence_budget_ms = machine.fence_budget_ms.unwrap_or(default.fence_budget_ms);
-    let host = CoordinatorHost::open(CoordinatorParts {
-        clock: machine.clock(),
-        store: Arc::new(store),
-        kind: "file",
-        gates: Arc::new(gates),
-        config: Config { fence_budget_ms, ..default },
-        new_cluster_id: ClusterId::from(entropy::name()),
-        me: Peer { name: entropy::name(), url: String::new(), version: String::new() },
-        seed: entropy::seed(),
-    });
-    let host = host.await?;
+    let config = Config { fence_budget_ms, ..default };
+    let (clock, new_cluster_id) = (machine.clock(), ClusterId::from(entropy::name()));
+    let url = machine.coordinators[machine.number as usize].clone();
+    let me = Peer { name: entropy::name(), url, version: String::new() };
+    let host = match &machine.shared {
+        None => {
+            let store = Arc::new(machine.store("coordinator", Owner::Coordinator)?);
+            let (kind, seed) = ("file", entropy::seed());
+            let parts =
+                CoordinatorParts { clock, store, kind, gates, config, new_cluster_id, me, seed };
+            CoordinatorHost::open(parts).await?
+        }
+        Some(shared) => {
+            let Shared { store, polls, is_away } = shared.clone();
+            let book = Arc::clone(&machine.book);
+            let said = serde_json::to_string(&me).map_err(later)?;
+            let election = MemoryElection::new(&polls, store, said, LEASE_MS, is_away);
+            let store = Arc::new(WatchedStore::new(election.clone(), book, Owner::Coordinator));
+            let (election, kind) = (Arc::new(election), "memory");
+            let parts =
+                CandidateParts { clock, store, election, kind, gates, config, new_cluster_id };
+            CoordinatorHost::stand(parts)
+        }
+    };
     let founding = host.clone();
     let seeds = machine.seeds.clone();
     tokio::spawn(async move { founding.found(seeds).await });
@@ -174,7 +223,7 @@ pub async fn shard_process(machine: Machine) -> Result<(), Failure> {
     let engine = SlowEngine { inner: Embedded::open(options)?, pace: Arc::clone(&machine.pace) };
     let engine: Arc<dyn Engine> = Arc::new(engine);
     let transport = Arc::new(net::transport());
-    let peers = HttpPeers::new(transport, &[net::url("coordinator")], None).map_err(later)?;
+    let peers = HttpPeers::new(transport, &machine.coordinators, None).map_err(later)?;
     let host = GateHost::open(GateParts {
         clock: machine.clock(),
         ledger: Arc::new(ledger),
@@ -191,7 +240,7 @@ pub async fn shard_process(machine: Machine) -> Result<(), Failure> {
 /// `sheaf router`
 pub async fn router_process(machine: Machine) -> Result<(), Failure> {
     let transport = Arc::new(net::transport());
-    let coordinators = Coordinators::new(transport.clone(), &[net::url("coordinator")], None);
+    let coordinators = Coordinators::new(transport.clone(), &machine.coordinators, None);
     let coordinators = coordinators.map_err(later)?;
     let source = Arc::new(coordinators.clone());
     let options = KeeperOptions::default();

@@ -1,7 +1,7 @@
 //! The operator: founds the collection, asks for migrations, has the cluster verified at the end.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
@@ -42,15 +42,14 @@ pub struct Operator {
     pub client: Client,
     /// When, in milliseconds of the run, and what.
     pub asks: Vec<(u64, Ask)>,
+    /// The hosts that are asked, one after the other.
+    pub coordinators: Vec<String>,
+    pub tries: AtomicUsize,
     pub copy_points_per_s: Option<u64>,
 }
 
 pub fn shard_name(number: u32) -> String {
     format!("shard-{number}")
-}
-
-fn coordinator(path: &str) -> String {
-    format!("{}{path}", net::url("coordinator"))
 }
 
 impl Operator {
@@ -71,6 +70,12 @@ impl Operator {
         self.verify().await;
         self.book.audited.store(true, Ordering::SeqCst);
         Ok(())
+    }
+
+    /// The path at the next coordinator: an operator need not know which one leads.
+    fn coordinator(&self, path: &str) -> String {
+        let tries = self.tries.fetch_add(1, Ordering::SeqCst);
+        format!("{}{path}", net::url(&self.coordinators[tries % self.coordinators.len()]))
     }
 
     fn all_calm(&self) -> bool {
@@ -98,8 +103,8 @@ impl Operator {
         loop {
             let Some((method, path, body)) = self.request(ask).await else { return };
             let headers = [("idempotency-key", key.clone())];
-            let answer =
-                self.client.caller.call(method, coordinator(&path), Some(body), ASK_MS, &headers);
+            let url = self.coordinator(&path);
+            let answer = self.client.caller.call(method, url, Some(body), ASK_MS, &headers);
             match answer.await {
                 Ok((status, body)) => {
                     trace::fold(format_args!("{ask:?} {status} {body}"));
@@ -148,7 +153,7 @@ impl Operator {
     async fn id_of(&self, shard: u32) -> Option<u64> {
         let url = net::url(&shard_name(shard));
         loop {
-            let map = coordinator("/cluster/map");
+            let map = self.coordinator("/cluster/map");
             let answer = self.client.caller.call(Method::GET, map, None, ASK_MS, &[]);
             if let Ok((StatusCode::OK, map)) = answer.await {
                 let mut shards = map["shards"].as_array()?.iter();
@@ -163,7 +168,7 @@ impl Operator {
     async fn verify(&self) {
         let mut said = String::new();
         for _ in 0..VERIFY_TRIES_MAX {
-            let url = coordinator("/cluster/verify");
+            let url = self.coordinator("/cluster/verify");
             let answer = self.client.caller.call(Method::GET, url, None, VERIFY_MS, &[]);
             match answer.await {
                 Ok((StatusCode::OK, body)) if body["ok"] == true => {

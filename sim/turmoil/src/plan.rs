@@ -8,6 +8,14 @@ use crate::operator::{Ask, shard_name};
 /// The hosts that can fail or be cut off.
 pub const COORDINATOR: &str = "coordinator";
 
+/// The host of each of several coordinators.
+pub fn coordinator_name(number: u32) -> String {
+    match number {
+        0 => COORDINATOR.to_owned(),
+        _ => format!("{COORDINATOR}-{}", number + 1),
+    }
+}
+
 pub fn router_name(number: u32) -> String {
     format!("router-{number}")
 }
@@ -39,6 +47,8 @@ pub enum Fault {
     DiskFails { host: String, ppm: u32 },
     /// Nothing can be written.
     DiskFull { host: String },
+    /// One of several coordinators reaches neither their store nor their election.
+    StoreAway { host: String },
     /// Each call of the engine takes about so long.
     Slow { host: String, mean_us: u64 },
 }
@@ -57,6 +67,8 @@ pub struct Plan {
     pub tick_ms: u64,
     pub latency_ms: (u64, u64),
     pub routers: u32,
+    /// One has its store on its own disk; several share one, and elect who leads.
+    pub coordinators: u32,
     /// Shards of the new cluster: the first of all.
     pub founders: u32,
     pub shards: u32,
@@ -87,6 +99,7 @@ impl Plan {
             tick_ms: dice.pick(&[1, 2, 5, 5, 5, 10, 10, 10, 10, 10]),
             latency_ms: (low, low + dice.between(1, 8)),
             routers: 2,
+            coordinators: 1,
             founders: 2,
             shards,
             clients: dice.between(3, 5),
@@ -106,6 +119,7 @@ impl Plan {
     /// What the swarm runs under this seed.
     pub fn draw(seed: u64) -> Self {
         let mut plan = Self::quiet(seed);
+        plan.coordinators = Dice::new(seed, Purpose::Coordinators).pick(&[1, 1, 3]);
         plan.asks = draw_asks(&plan);
         plan.faults = draw_faults(&plan);
         plan
@@ -115,7 +129,7 @@ impl Plan {
     pub fn hosts(&self) -> Vec<String> {
         let shards = (0..self.shards).map(shard_name);
         let routers = (0..self.routers).map(router_name);
-        std::iter::once(COORDINATOR.to_owned()).chain(shards).chain(routers).collect()
+        (0..self.coordinators).map(coordinator_name).chain(shards).chain(routers).collect()
     }
 }
 
@@ -155,7 +169,8 @@ fn draw_asks(plan: &Plan) -> Vec<(u64, Ask)> {
 /// Which kinds of faults a seed has at all is drawn first: what never fails together is met, too.
 fn draw_faults(plan: &Plan) -> Vec<Planned> {
     let mut dice = Dice::new(plan.seed, Purpose::Faults);
-    let kinds: Vec<u64> = (0..KINDS).filter(|_| dice.chance(0.4)).collect();
+    let kinds = if plan.coordinators > 1 { KINDS + 1 } else { KINDS };
+    let kinds: Vec<u64> = (0..kinds).filter(|_| dice.chance(0.4)).collect();
     if kinds.is_empty() {
         return Vec::new();
     }
@@ -175,7 +190,7 @@ fn draw_faults(plan: &Plan) -> Vec<Planned> {
         .collect()
 }
 
-/// How many kinds of faults `draw_fault` knows.
+/// How many kinds of faults `draw_fault` knows of one coordinator; several have one more.
 const KINDS: u64 = 9;
 
 fn draw_fault(plan: &Plan, dice: &mut Dice, kind: u64) -> Fault {
@@ -201,6 +216,10 @@ fn draw_fault(plan: &Plan, dice: &mut Dice, kind: u64) -> Fault {
         5 => Fault::Off { host, silent: dice.chance(0.6) },
         6 => Fault::DiskFails { host: with_disk, ppm: dice.pick(&[2_000, 20_000, 300_000]) },
         7 => Fault::DiskFull { host: with_disk },
+        KINDS => {
+            let number = dice.below(u64::from(plan.coordinators)) as u32;
+            Fault::StoreAway { host: coordinator_name(number) }
+        }
         _ => Fault::Slow { host: with_disk, mean_us: dice.pick(&[10_000, 100_000, 700_000]) },
     }
 }

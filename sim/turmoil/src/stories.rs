@@ -3,17 +3,18 @@
 use sheaf_checkers::Phase;
 
 use crate::operator::{Ask, shard_name};
-use crate::plan::{COORDINATOR, Fault, Plan, Planned, When, router_name};
+use crate::plan::{COORDINATOR, Fault, Plan, Planned, When, coordinator_name, router_name};
 
 /// A scenario's name, and what it makes of a quiet plan.
 pub type Story = (&'static str, fn(&mut Plan));
 
-pub const STORIES: [Story; 5] = [
+pub const STORIES: [Story; 6] = [
     ("grow", grow),
     ("router-cut-off-across-a-migration", router_cut_off),
     ("shard-loses-power-while-it-copies", shard_power),
     ("coordinator-loses-power-at-the-commit", coordinator_power),
     ("recipient-has-a-full-disk", recipient_full),
+    ("leaders-of-three-fail-in-each-phase", leaders_fail),
 ];
 
 /// The newcomer of all stories.
@@ -63,4 +64,23 @@ fn recipient_full(plan: &mut Plan) {
         for_ms: 8_000,
         fault: Fault::DiskFull { host: shard_name(JOINS) },
     }];
+}
+
+/// Three coordinators share a store: whichever leads loses power, its store or its links in each phase; the next one goes on.
+fn leaders_fail(plan: &mut Plan) {
+    grow(plan);
+    plan.coordinators = 3;
+    plan.asks.push((25_000, Ask::Drain(0)));
+    plan.copy_points_per_s = Some(30);
+    let phases = [Phase::Copy, Phase::Fence, Phase::Sweep];
+    for (number, phase) in phases.into_iter().enumerate() {
+        let host = coordinator_name(number as u32);
+        let (others, both) = (vec![shard_name(0), shard_name(JOINS)], true);
+        let fault = match (number as u64 + plan.seed) % 3 {
+            0 => Fault::Off { host, silent: true },
+            1 => Fault::StoreAway { host },
+            _ => Fault::Cut { host, others, both },
+        };
+        plan.faults.push(Planned { when: When::Phase(phase, 5), for_ms: 9_000, fault });
+    }
 }

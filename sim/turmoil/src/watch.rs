@@ -49,7 +49,7 @@ impl<S> WatchedStore<S> {
                 let Ok(record) = serde_json::from_slice::<CoordinatorRecord>(bytes) else { return };
                 let known = self.book.record();
                 let stamp = |record: &CoordinatorRecord| (record.term, record.revision);
-                if known.as_deref().map(stamp) == Some(stamp(&record)) {
+                if known.as_deref().map(stamp) >= Some(stamp(&record)) {
                     return;
                 }
                 let record = Arc::new(record);

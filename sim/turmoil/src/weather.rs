@@ -42,6 +42,7 @@ impl Weather {
             Fault::Slow { host, mean_us } => {
                 site.with_disk(host, |machine| machine.pace.set(*mean_us))
             }
+            Fault::StoreAway { host } => site.with_disk(host, |machine| machine.store_away(true)),
         }
     }
 
@@ -69,6 +70,7 @@ impl Weather {
             Fault::Slow { host, .. } => {
                 site.with_disk(host, |machine| machine.pace.set(plan.engine_us))
             }
+            Fault::StoreAway { host } => site.with_disk(host, |machine| machine.store_away(false)),
         }
     }
 
@@ -171,5 +173,6 @@ fn kind(fault: &Fault) -> &'static str {
         Fault::DiskFails { .. } => "failing disk",
         Fault::DiskFull { .. } => "full disk",
         Fault::Slow { .. } => "slow engine",
+        Fault::StoreAway { .. } => "store away",
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use sheaf_checkers::{EndState, Fact, NodeId, Panel, Phase, Violation};
@@ -16,9 +16,9 @@ use crate::fleet::Outcome;
 use crate::http_client::Caller;
 use crate::judges;
 use crate::net;
-use crate::node::{self, Machine};
+use crate::node::{self, Machine, Shared};
 use crate::operator::{Operator, shard_name};
-use crate::plan::{COORDINATOR, Fault, Plan, Planned, When, router_name};
+use crate::plan::{Fault, Plan, Planned, When, coordinator_name, router_name};
 use crate::slow::Pace;
 use crate::trace;
 use crate::weather::Weather;
@@ -66,6 +66,8 @@ pub struct World<'a> {
     book: Arc<Book>,
     sim: Sim<'a>,
     site: Site,
+    /// The store of several coordinators.
+    shared: Option<Shared>,
     weather: Weather,
     panel: Panel,
     steps: u64,
@@ -96,6 +98,7 @@ impl World<'_> {
             book: Arc::new(Book::default()),
             sim: builder.build(),
             site: Site::default(),
+            shared: (plan.coordinators > 1).then(Shared::new),
             weather: Weather::default(),
             panel: judges::panel(),
             steps: 0,
@@ -122,6 +125,10 @@ impl World<'_> {
             skew_ms: self.plan.skews_ms[at % self.plan.skews_ms.len()],
             hardware: Arc::new(Hardware::new(disk)),
             pace: Arc::new(pace),
+            coordinators: (0..self.plan.coordinators)
+                .map(|n| net::url(&coordinator_name(n)))
+                .collect(),
+            shared: self.shared.as_ref().map(Shared::for_one),
             seeds: (0..self.plan.founders).map(|n| net::url(&shard_name(n))).collect(),
             fence_budget_ms: self.plan.fence_budget_ms,
         };
@@ -130,8 +137,11 @@ impl World<'_> {
     }
 
     fn hosts(&mut self) {
-        let machine = self.machine(COORDINATOR, 0);
-        self.sim.host(COORDINATOR, move || node::run(machine.clone(), node::coordinator_process));
+        for number in 0..self.plan.coordinators {
+            let name = coordinator_name(number);
+            let machine = self.machine(&name, number);
+            self.sim.host(name, move || node::run(machine.clone(), node::coordinator_process));
+        }
         for number in 0..self.plan.shards {
             let machine = self.machine(&shard_name(number), number);
             self.sim
@@ -165,6 +175,8 @@ impl World<'_> {
             book: Arc::clone(&self.book),
             client: client(plan.clients),
             asks,
+            coordinators: (0..plan.coordinators).map(coordinator_name).collect(),
+            tries: AtomicUsize::new(0),
             copy_points_per_s: plan.copy_points_per_s,
         };
         self.sim.client(OPERATOR, operator.run());

@@ -126,7 +126,7 @@ const LAYERS: [(&str, &[&str]); 19] = [
         ],
     ),
     // Measures real processes with the harness of the tests.
-    ("sheaf-bench", &["sheaf-types", "sheaf-map", "sheaf-tests"]),
+    ("sheaf-bench", &["sheaf-types", "sheaf-map", "sheaf-stores", "sheaf-tests"]),
     ("xtask", &[]),
 ];
 

@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use sheaf_coordinator::{Coordinator, PlanRequest, StatusView};
+use sheaf_map::Map;
 use sheaf_runtime::coordinator::Standing;
 use sheaf_types::MapVersion;
 use sheaf_types::limits::LONG_POLL_MS_MAX;
@@ -19,7 +20,9 @@ use super::refusal::refused;
 use super::{Api, not_reigning};
 use crate::auth::Role;
 use crate::problem::Problem;
-use crate::wire::map::PublishedMap;
+use crate::wire::MAP_DELTA;
+use crate::wire::map::{PublishedDelta, PublishedMap};
+use crate::wire::map_delta::MapDelta;
 
 type Answered = Result<Response, Problem>;
 
@@ -49,6 +52,7 @@ pub(super) async fn map(
             "wait is {wait}, not from 0 to {longest} seconds"
         )));
     }
+    let before = api.host.maps().borrow().clone();
     if let Some(after) = after {
         let mut maps = api.host.maps();
         let newer =
@@ -61,6 +65,13 @@ pub(super) async fn map(
     }
     let map = api.host.maps().borrow().clone().ok_or_else(not_reigning)?;
     let (joining, leaving) = api.host.look(Coordinator::joining_and_leaving);
+    let has_it = |known: &Arc<Map>| Some(known.version().0) == after;
+    if headers.contains_key(MAP_DELTA)
+        && let Some(known) = before.filter(has_it)
+        && let Some(delta) = MapDelta::between(&known, &map)
+    {
+        return Ok(Json(PublishedDelta { delta, joining, leaving }).into_response());
+    }
     Ok(Json(PublishedMap { map: &map, joining, leaving }).into_response())
 }
 

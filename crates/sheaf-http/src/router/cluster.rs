@@ -2,7 +2,7 @@
 //!
 //! Decides which coordinator is asked next; never which map counts.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -30,6 +30,8 @@ pub struct Coordinators {
     transport: Arc<dyn Transport>,
     urls: Arc<[String]>,
     authorization: Option<HeaderValue>,
+    /// The map that was last answered: the next one may come as a difference from it.
+    last: Arc<Mutex<Option<Map>>>,
 }
 
 /// Why coordinators can't be asked.
@@ -56,7 +58,7 @@ impl Coordinators {
         }
         let authorization = peer_key.map(authorization).transpose()?;
         let urls = urls.iter().map(|url| url.trim_end_matches('/').to_owned()).collect();
-        Ok(Self { transport, urls, authorization })
+        Ok(Self { transport, urls, authorization, last: Arc::default() })
     }
 
     fn request(
@@ -81,7 +83,11 @@ impl Coordinators {
         wait: Duration,
     ) -> Result<Map, String> {
         let path = format!("/cluster/map?after={}&wait={}", after.0, wait.as_secs_f64());
-        let request = self.request(coordinator, Method::GET, &path)?;
+        let known = self.lock().clone().filter(|known| known.version() == after);
+        let mut request = self.request(coordinator, Method::GET, &path)?;
+        if known.is_some() {
+            request = request.header(wire::MAP_DELTA, "1");
+        }
         let request = request.body(Bytes::new()).map_err(|error| error.to_string())?;
         let limits = Limits { timeout: wait + ANSWER_TIMEOUT, answer_bytes_max: MAP_BYTES_MAX };
         let answer = call_whole(&*self.transport, request, limits).await;
@@ -90,8 +96,14 @@ impl Coordinators {
         if !answer.status().is_success() {
             return Err(format!("{url} answered {} to GET /cluster/map", answer.status()));
         }
-        wire::map::read(answer.body())
-            .map_err(|error| format!("{url} answered with something that is no map: {error}"))
+        let map = wire::map::read_after(answer.body(), known.as_ref());
+        // After a difference that led nowhere, the next answer is a whole map.
+        self.lock().clone_from(&map.as_ref().ok().cloned());
+        map.map_err(|error| format!("{url} answered with something that is no map: {error}"))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Map>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Has a coordinator change the catalogue, whichever decides, and hands on its answer. Repeated until one has answered:

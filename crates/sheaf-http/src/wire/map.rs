@@ -1,9 +1,11 @@
 //! The map as coordinators publish it: its own fields, and what is under way.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sheaf_map::Map;
-use sheaf_types::ShardId;
+use sheaf_types::{MapVersion, ShardId};
+
+use super::map_delta::MapDelta;
 
 /// The fields that make up the map itself; coordinators may publish more.
 const FIELDS: [&str; 5] = ["cluster_id", "version", "committed", "shards", "collections"];
@@ -17,6 +19,38 @@ pub struct PublishedMap<'a> {
     pub joining: Vec<ShardId>,
     /// Shards that are about to own nothing.
     pub leaving: Vec<ShardId>,
+}
+
+/// `GET /cluster/map` for whoever has an earlier one.
+#[derive(Clone, Debug, Serialize)]
+pub struct PublishedDelta {
+    #[serde(flatten)]
+    pub delta: MapDelta,
+    pub joining: Vec<ShardId>,
+    pub leaving: Vec<ShardId>,
+}
+
+/// The map in a coordinator's answer to somebody who has `known`: whole, or as a difference from that one.
+///
+/// # Errors
+/// It is no map, none that Sheaf would have made, or a difference from another one.
+pub fn read_after(body: &[u8], known: Option<&Map>) -> Result<Map, String> {
+    #[derive(Deserialize)]
+    struct Kind {
+        since: Option<MapVersion>,
+    }
+    let kind: Kind = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+    match (kind.since, known) {
+        (None, _) => read(body).map_err(|error| error.to_string()),
+        (Some(_), Some(known)) => {
+            let delta: MapDelta =
+                serde_json::from_slice(body).map_err(|error| error.to_string())?;
+            delta.apply(known).map_err(|error| error.to_string())
+        }
+        (Some(since), None) => {
+            Err(format!("it is a difference from map {since}, which isn't known"))
+        }
+    }
 }
 
 /// The map in a coordinator's answer; other fields are ignored.

@@ -1,6 +1,7 @@
 //! Several coordinators on one store: one leads, the others follow, and whoever can't be sure decides nothing.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sheaf_coordinator::Config;
@@ -26,29 +27,31 @@ struct Shared {
 
 impl Shared {
     fn new() -> Self {
-        let (store, polls) = (Arc::new(MemoryStore::new()), Polls::default());
         let clock = Clock::starting_at(Time(1_000_000));
+        let (store, polls) = (Arc::new(MemoryStore::new()), Polls::new(move || clock.now()));
         Self { store, polls, gates: ModelGates::new(4), clock }
     }
 
-    fn stand(&self, name: &str) -> (CoordinatorHost, MemoryElection) {
+    fn stand(&self, name: &str) -> (CoordinatorHost, Arc<AtomicBool>) {
         let said = serde_json::to_string(&me(name)).unwrap();
         let store = Arc::clone(&self.store) as Arc<dyn Store>;
-        let election = MemoryElection::new(&self.polls, store, said, LEASE_MS);
+        let is_cut_off = Arc::new(AtomicBool::new(false));
+        let election =
+            MemoryElection::new(&self.polls, store, said, LEASE_MS, Arc::clone(&is_cut_off));
         let host = CoordinatorHost::stand(CandidateParts {
             clock: self.clock,
             store: election.store(),
-            election: Arc::new(election.clone()),
+            election: Arc::new(election),
             kind: "memory",
             gates: Arc::clone(&self.gates) as Arc<dyn Gates>,
             config: Config::default(),
             new_cluster_id: ClusterId::from("c"),
         });
-        (host, election)
+        (host, is_cut_off)
     }
 
     /// A founded cluster of nodes 1 and 2 with a leader, and one that follows it.
-    async fn cluster(&self) -> [(CoordinatorHost, MemoryElection); 2] {
+    async fn cluster(&self) -> [(CoordinatorHost, Arc<AtomicBool>); 2] {
         let first = self.stand("first");
         first.0.found(vec![url(1), url(2)]).await;
         let second = self.stand("second");
@@ -98,7 +101,7 @@ async fn when_a_leader_stops_the_next_one_goes_on_with_its_transition_at_once() 
 async fn a_leader_that_is_cut_off_from_the_store_steps_down_by_itself_and_follows_later() {
     let shared = Shared::new();
     let [(first, of_first), (second, _)] = shared.cluster().await;
-    of_first.cut_off(true);
+    of_first.store(true, Ordering::SeqCst);
     stands(&first, |standing| !standing.leads).await;
     assert_eq!(ask(&first, grow(3)).await, Err(NotDone::NotLeading));
     let standing = first.standing().borrow().clone();
@@ -107,7 +110,7 @@ async fn a_leader_that_is_cut_off_from_the_store_steps_down_by_itself_and_follow
     leads(&second).await;
     ask(&second, grow(3)).await.unwrap();
     until(&second, |record| record.ended.len() == 1).await;
-    of_first.cut_off(false);
+    of_first.store(false, Ordering::SeqCst);
     stands(&first, |standing| standing.leader == Some(me("second"))).await;
     until(&first, |record| record.map.shards().len() == 3).await;
     // And back again: whoever has led before may lead again.
@@ -120,7 +123,7 @@ async fn a_leader_that_is_cut_off_from_the_store_steps_down_by_itself_and_follow
 async fn what_is_asked_of_a_leader_that_loses_its_lease_is_of_unknown_outcome_and_not_refused() {
     let shared = Shared::new();
     let [(first, of_first), (second, _)] = shared.cluster().await;
-    of_first.cut_off(true);
+    of_first.store(true, Ordering::SeqCst);
     // It has been taken up, and can't be stored.
     assert_eq!(ask(&first, grow(3)).await, Err(NotDone::Unknown));
     leads(&second).await;
@@ -133,7 +136,7 @@ async fn without_the_store_nobody_leads_and_all_goes_on_when_it_is_back() {
     let [(first, of_first), (second, of_second)] = shared.cluster().await;
     ask(&first, grow(3)).await.unwrap();
     for election in [&of_first, &of_second] {
-        election.cut_off(true);
+        election.store(true, Ordering::SeqCst);
     }
     sleep(10 * LEASE).await;
     for host in [&first, &second] {
@@ -141,7 +144,7 @@ async fn without_the_store_nobody_leads_and_all_goes_on_when_it_is_back() {
         assert_eq!(ask(host, grow(4)).await, Err(NotDone::NotLeading));
     }
     for election in [&of_first, &of_second] {
-        election.cut_off(false);
+        election.store(false, Ordering::SeqCst);
     }
     let record = |host: &CoordinatorHost| host.look(|core| Arc::clone(core.record()));
     while record(&first).ended.is_empty() || record(&second).ended.is_empty() {
