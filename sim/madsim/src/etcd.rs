@@ -45,8 +45,7 @@ impl Etcd {
         let Some(node) = handle.get_node(node) else { return };
         let dumped = node.spawn(async {
             loop {
-                let client = Client::connect([format!("127.0.0.1:{}", ETCD_ADDRESS.port())], None);
-                if let Ok(mut client) = client.await
+                if let Ok(mut client) = Client::connect([ETCD_ADDRESS.to_string()], None).await
                     && let Ok(data) = client.dump().await
                 {
                     return data;

@@ -37,6 +37,7 @@ mod world;
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::bail;
 use clap::{Parser, Subcommand};
@@ -46,6 +47,9 @@ use madsim::runtime::Runtime;
 use fleet::{Range, What};
 use plan::Plan;
 use world::World;
+
+/// Simulated time after which a run has come to a standstill: well above what its stages may take.
+const RUN_MAX: Duration = Duration::from_secs(1_000);
 
 #[derive(Parser)]
 #[command(about = "Sheaf's shells and etcd store on a simulated network and etcd")]
@@ -154,7 +158,8 @@ fn one(seed: u64, story: Option<&str>, log: bool) -> anyhow::Result<bool> {
     if log {
         println!("{plan:#?}");
     }
-    let runtime = Runtime::with_seed_and_config(seed, Config::default());
+    let mut runtime = Runtime::with_seed_and_config(seed, Config::default());
+    runtime.set_time_limit(RUN_MAX);
     runtime.block_on(async {
         let mut world = World::new(plan);
         let outcome = world.run().await;
