@@ -139,6 +139,7 @@ impl CoordinatorHost {
         let mut deposed = self.shared.deposed.subscribe();
         let mut stopped = self.shared.stopped.subscribe();
         tokio::select! {
+            biased;
             _ = deposed.wait_for(Option::is_some) => {}
             _ = stopped.wait_for(|stopped| *stopped) => {}
         }

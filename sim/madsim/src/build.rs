@@ -19,7 +19,7 @@ use crate::net::Caller;
 use crate::operator::Operator;
 use crate::place::{CLIENTS, ETCD, coordinator_name, ip, router_name, shard_name, url};
 use crate::plan::{COORDINATORS, Plan};
-use crate::process::Machine;
+use crate::process::{Machine, Paces};
 use crate::reigns::Reigns;
 use crate::slow::Pace;
 use crate::weather::Site;
@@ -34,7 +34,7 @@ pub fn site(plan: &Plan, book: &Arc<Book>, handle: Handle, net: Arc<NetSim>) -> 
         book: Arc::clone(book),
         number: 0,
         skew_ms: 0,
-        pace: Arc::new(Pace::new(Dice::new(plan.seed, Purpose::Engine(0)), plan.engine_us)),
+        paces: paces(plan, 0),
         reigns: Arc::new(Reigns::default()),
         coordinators: COORDINATORS,
         seeds: (0..plan.founders).map(|number| url(&shard_name(number))).collect(),
@@ -55,7 +55,7 @@ pub fn site(plan: &Plan, book: &Arc<Book>, handle: Handle, net: Arc<NetSim>) -> 
     for number in 0..plan.shards {
         let machine = machine(plan, &common, &site, number);
         let disk = Disk::new(&machine);
-        site.paces.insert(shard_name(number), Arc::clone(&machine.pace));
+        site.paces.insert(shard_name(number), machine.paces.clone());
         process(&mut site, &shard_name(number), move || {
             let disk = disk.clone();
             lives(machine.clone(), move |machine| gate::run(machine, disk.clone()))
@@ -73,10 +73,13 @@ pub fn site(plan: &Plan, book: &Arc<Book>, handle: Handle, net: Arc<NetSim>) -> 
 
 fn machine(plan: &Plan, common: &Machine, site: &Site, number: u32) -> Machine {
     let at = site.nodes.len();
-    let dice = Dice::new(plan.seed, Purpose::Engine(at as u64));
     let skew_ms = plan.skews_ms[at % plan.skews_ms.len()];
-    let pace = Arc::new(Pace::new(dice, plan.engine_us));
-    Machine { number, skew_ms, pace, ..common.clone() }
+    Machine { number, skew_ms, paces: paces(plan, at as u64), ..common.clone() }
+}
+
+fn paces(plan: &Plan, at: u64) -> Paces {
+    let pace = |purpose| Arc::new(Pace::new(Dice::new(plan.seed, purpose), plan.engine_us));
+    [pace(Purpose::Engine(at)), pace(Purpose::Disk(at))]
 }
 
 fn process<F>(site: &mut Site, name: &str, run: impl Fn() -> F + Send + Sync + 'static)

@@ -41,6 +41,7 @@ impl Gates for MessageGates {
             match self.caller.ask_at(&url, question, patience).await {
                 Ok(Answer::Directed(Ok(report))) => PollAnswer::Report(report),
                 Ok(Answer::Directed(Err(refusal))) => PollAnswer::Refused(refusal),
+                Ok(Answer::NotReady(reason)) => PollAnswer::Unreachable { reason },
                 other => PollAnswer::Unreachable { reason: format!("{other:?}") },
             }
         })
@@ -66,12 +67,14 @@ pub async fn run(machine: Machine) -> std::io::Result<()> {
     let writer = entropy::name();
     let options = EtcdOptions { address, access: None, writer, deadline: STORE_DEADLINE };
     let (store, election) = EtcdStore::with_election(options, said, machine.lease_secs);
+    let owner = Owner::Coordinator(machine.reigns.clone());
+    let store = WatchedStore::new(store, machine.book.clone(), owner, None);
     let default = Config::default();
     let fence_budget_ms = machine.fence_budget_ms.unwrap_or(default.fence_budget_ms);
     let gates = MessageGates { caller: Caller::of(&name).await?, book: machine.book.clone() };
     let host = CoordinatorHost::stand(CandidateParts {
         clock: machine.clock(),
-        store: Arc::new(WatchedStore::new(store, machine.book.clone(), Owner::Coordinator(machine.reigns.clone()), None)),
+        store: Arc::new(store),
         election: Arc::new(election),
         kind: "etcd",
         gates: Arc::new(gates),

@@ -31,7 +31,8 @@ impl Etcd {
     /// The process.
     pub async fn run(self) {
         let start = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut server = SimServer::builder().timeout_rate(start.timeouts_permille as f32 / 1_000.0);
+        let mut server =
+            SimServer::builder().timeout_rate(start.timeouts_permille as f32 / 1_000.0);
         if let Some(data) = start.data {
             server = server.load(data);
         }

@@ -74,10 +74,10 @@ pub struct Disk {
 
 impl Disk {
     pub fn new(machine: &Machine) -> Self {
-        let (pace, owner) = (Arc::clone(&machine.pace), Owner::Gate(machine.number));
-        let store = MemoryStore::new();
-        let ledger = WatchedStore::new(store, machine.book.clone(), owner, Some(pace.clone()));
-        let engine = SlowEngine { inner: Memory::new(), pace };
+        let [of_engine, of_ledger] = machine.paces.clone();
+        let (store, owner) = (MemoryStore::new(), Owner::Gate(machine.number));
+        let ledger = WatchedStore::new(store, machine.book.clone(), owner, Some(of_ledger));
+        let engine = SlowEngine { inner: Memory::new(), pace: of_engine };
         Self { ledger: Arc::new(ledger), engine: Arc::new(engine) }
     }
 }
@@ -141,7 +141,10 @@ impl At {
             },
             Question::Audit => {
                 let audit = self.host.audit().await;
-                Answer::Audit(audit.map(Box::new).map_err(|reason| reason.to_string()))
+                audit.map_or_else(
+                    |reason| Answer::NotReady(reason.to_string()),
+                    |audit| Answer::Audit(Box::new(audit)),
+                )
             }
             Question::Data(request) => Answer::Data(self.data(&request).await),
             other => Answer::NotReady(format!("no question for a gate: {other:?}")),
@@ -260,6 +263,10 @@ fn stamped(id: PointId, body: &PointBody) -> Result<(PointId, Stamp), String> {
     let stamp = body.payload().and_then(|payload| payload.parse().ok());
     match stamp {
         Some(stamp) if body.vector() == vector(&id, stamp) => Ok((id, stamp)),
-        _ => Err(format!("{id:?} has the payload {:?}, but the vector {:?}", body.payload(), body.vector())),
+        _ => Err(format!(
+            "{id:?} has the payload {:?}, but the vector {:?}",
+            body.payload(),
+            body.vector()
+        )),
     }
 }

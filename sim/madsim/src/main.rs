@@ -44,6 +44,7 @@ use clap::{Parser, Subcommand};
 use madsim::Config;
 use madsim::runtime::Runtime;
 
+use dice::{Dice, Purpose};
 use fleet::{Range, What};
 use plan::Plan;
 use world::World;
@@ -158,7 +159,8 @@ fn one(seed: u64, story: Option<&str>, log: bool) -> anyhow::Result<bool> {
     if log {
         println!("{plan:#?}");
     }
-    let mut runtime = Runtime::with_seed_and_config(seed, Config::default());
+    let chance = Dice::new(seed, Purpose::Network).number();
+    let mut runtime = Runtime::with_seed_and_config(chance, Config::default());
     runtime.set_time_limit(RUN_MAX);
     runtime.block_on(async {
         let mut world = World::new(plan);

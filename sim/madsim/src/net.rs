@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use madsim::net::Endpoint;
-use sheaf_runtime::gate::Audit;
-use sheaf_runtime::coordinator::NotDone;
-use sheaf_sim::wire::{AskMessage, ClientReply, ClientRequest, DataReply, DataRequest};
 use sheaf_coordinator::Reply as AskReply;
 use sheaf_gate::Seen;
 use sheaf_map::Map;
 use sheaf_protocol::{Directive, DirectiveRefusal, Frame, FrameRefusal, GateReport, Verdict};
+use sheaf_runtime::coordinator::NotDone;
+use sheaf_runtime::gate::Audit;
+use sheaf_sim::wire::{AskMessage, ClientReply, ClientRequest, DataReply, DataRequest};
 use sheaf_types::MapVersion;
 
 use crate::harness::NETWORK;
@@ -40,7 +40,7 @@ pub enum Answer {
     Directed(Result<Box<GateReport>, DirectiveRefusal>),
     Report(Box<GateReport>),
     Frame(Result<Verdict, FrameRefusal>),
-    Audit(Result<Box<Audit>, String>),
+    Audit(Box<Audit>),
     Data(DataReply),
     Map(Arc<Map>),
     Asked(Result<AskReply, NotDone>),

@@ -133,7 +133,8 @@ impl Operator {
         let id_of = |shard: &u32| -> Option<ShardId> {
             record.map.shard_by_url(&url(&shard_name(*shard))).map(|entry| entry.id)
         };
-        let limits = CopyLimits { points_per_s_max: self.copy_points_per_s, ..CopyLimits::default() };
+        let limits =
+            CopyLimits { points_per_s_max: self.copy_points_per_s, ..CopyLimits::default() };
         let options = AskedOptions { limits, ..AskedOptions::default() };
         Some(match wish {
             Wish::Grow(shard) => {
@@ -172,9 +173,7 @@ impl Operator {
         let answer = self.client.caller.ask(name, Question::Audit, AUDIT_PATIENCE).await;
         *said = format!("{answer:?}");
         match answer {
-            Ok(Answer::Audit(Ok(audit))) => {
-                Some(audit.version) == version && audit.foreign_points == 0
-            }
+            Ok(Answer::Audit(audit)) => Some(audit.version) == version && audit.foreign_points == 0,
             Ok(_) | Err(_) => false,
         }
     }

@@ -14,6 +14,9 @@ pub const COLLECTION: &str = "things";
 /// Numbers of a vector.
 pub const DIM: u32 = 2;
 
+/// Of an engine, and of a ledger's disk.
+pub type Paces = [Arc<Pace>; 2];
+
 /// What a process is started with, each time.
 #[derive(Clone)]
 pub struct Machine {
@@ -21,7 +24,8 @@ pub struct Machine {
     pub number: u32,
     /// How far its wall clock is ahead, in milliseconds.
     pub skew_ms: u64,
-    pub pace: Arc<Pace>,
+    /// How slow its engine is, and its ledger's disk.
+    pub paces: Paces,
     /// What was seen of the coordinators' record.
     pub reigns: Arc<Reigns>,
     pub coordinators: u32,

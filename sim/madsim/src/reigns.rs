@@ -12,7 +12,18 @@ use twox_hash::XxHash3_128;
 pub struct Reigns {
     seen: Mutex<BTreeSet<(u64, u64, u128)>>,
     standings: Mutex<BTreeMap<u32, watch::Receiver<Standing>>>,
+    writes: Mutex<Writes>,
 }
+
+/// Writes of all coordinators in one second.
+#[derive(Default)]
+struct Writes {
+    second: u64,
+    count: u64,
+}
+
+/// Writes of all coordinators in a second, far above what three of them can have to say.
+const WRITES_A_SECOND_MAX: u64 = 5_000;
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -23,6 +34,16 @@ impl Reigns {
     /// see such a thing.
     pub fn is_news(&self, term: u64, revision: u64, bytes: &[u8]) -> bool {
         locked(&self.seen).insert((term, revision, XxHash3_128::oneshot(bytes)))
+    }
+
+    /// A coordinator begins a write. Whether there were so many in this second that it can only be going round in circles.
+    pub fn is_spinning(&self, second: u64) -> bool {
+        let mut writes = locked(&self.writes);
+        if writes.second != second {
+            *writes = Writes { second, count: 0 };
+        }
+        writes.count += 1;
+        writes.count > WRITES_A_SECOND_MAX
     }
 
     /// How many terms there were.
@@ -37,9 +58,9 @@ impl Reigns {
     /// Those that live and believe that they lead.
     pub fn leaders(&self) -> Vec<u32> {
         let standings = locked(&self.standings);
-        let lead = standings.iter().filter(|(_, standing)| {
-            standing.has_changed().is_ok() && standing.borrow().leads
-        });
+        let lead = standings
+            .iter()
+            .filter(|(_, standing)| standing.has_changed().is_ok() && standing.borrow().leads);
         lead.map(|(number, _)| *number).collect()
     }
 }

@@ -9,9 +9,11 @@ use bytes::Bytes;
 use sheaf_checkers::{Fact, NodeId};
 use sheaf_coordinator::CoordinatorRecord;
 use sheaf_gate::GateRecord;
+use sheaf_runtime::Clock;
 use sheaf_sim::gate_node::held;
 use sheaf_sim::store::decided;
 use sheaf_stores::{Etag, Loaded, Reply, Store, StoreError, StoreOutcome};
+use sheaf_types::Time;
 
 use crate::book::Book;
 use crate::reigns::Reigns;
@@ -31,11 +33,12 @@ pub struct WatchedStore<S> {
     book: Arc<Book>,
     owner: Owner,
     pace: Option<Arc<Pace>>,
+    clock: Clock,
 }
 
 impl<S> WatchedStore<S> {
     pub fn new(inner: S, book: Arc<Book>, owner: Owner, pace: Option<Arc<Pace>>) -> Self {
-        Self { inner, book, owner, pace }
+        Self { inner, book, owner, pace, clock: Clock::starting_at(Time(0)) }
     }
 
     fn durable(&self, bytes: &[u8]) {
@@ -66,6 +69,15 @@ impl<S> WatchedStore<S> {
         }
     }
 
+    /// A run in which a coordinator goes round in circles would get on by nanoseconds, and never end.
+    fn note_write(&self) {
+        let Owner::Coordinator(reigns) = &self.owner else { return };
+        if reigns.is_spinning(self.clock.elapsed().as_secs()) {
+            let text = "coordinators write to their store again and again, and no time passes";
+            self.book.broken("P6 converges", text);
+        }
+    }
+
     async fn wait(&self) {
         if let Some(pace) = &self.pace {
             pace.wait().await;
@@ -87,6 +99,7 @@ impl<S: Store> Store for WatchedStore<S> {
     fn compare_and_set(&self, expected: Option<Etag>, bytes: Bytes) -> Reply<'_, StoreOutcome> {
         Box::pin(async move {
             self.wait().await;
+            self.note_write();
             let outcome = self.inner.compare_and_set(expected, bytes.clone()).await;
             if let StoreOutcome::Done(_) = outcome {
                 self.durable(&bytes);

@@ -11,7 +11,7 @@ use madsim::task::NodeId;
 use crate::etcd::Etcd;
 use crate::place::{ETCD, coordinator_name, shard_name};
 use crate::plan::{COORDINATORS, Fault, Others, Plan, Way, Whom};
-use crate::slow::Pace;
+use crate::process::Paces;
 
 /// Milliseconds that a message takes when nothing is wrong.
 const LATENCY_MS: (u64, u64) = (1, 10);
@@ -21,7 +21,7 @@ pub struct Site {
     pub handle: Handle,
     pub net: Arc<NetSim>,
     pub nodes: BTreeMap<String, NodeId>,
-    pub paces: BTreeMap<String, Arc<Pace>>,
+    pub paces: BTreeMap<String, Paces>,
     pub etcd: Etcd,
 }
 
@@ -77,7 +77,9 @@ impl Weather {
                 self.losses.push(*permille);
                 self.refresh_net(site);
             }
-            Fault::Slow { mean_us, .. } => site.paces[&host].set(*mean_us),
+            Fault::Slow { mean_us, .. } => {
+                site.paces[&host].iter().for_each(|pace| pace.set(*mean_us))
+            }
         }
         Begun { fault, host }
     }
@@ -109,7 +111,7 @@ impl Weather {
                 remove(&mut self.losses, *permille);
                 self.refresh_net(site);
             }
-            Fault::Slow { .. } => site.paces[host].set(plan.engine_us),
+            Fault::Slow { .. } => site.paces[host].iter().for_each(|pace| pace.set(plan.engine_us)),
         }
     }
 
@@ -147,10 +149,9 @@ impl Weather {
         change: impl Fn(u32) -> u32,
     ) {
         for other in names(plan, others).into_iter().filter(|other| other != host) {
-            for (from, to, cut) in [
-                (host, other.as_str(), way != Way::In),
-                (other.as_str(), host, way != Way::Out),
-            ] {
+            for (from, to, cut) in
+                [(host, other.as_str(), way != Way::In), (other.as_str(), host, way != Way::Out)]
+            {
                 if !cut {
                     continue;
                 }
@@ -169,7 +170,8 @@ impl Weather {
         let ms_max = self.lags.iter().copied().max().unwrap_or_default().max(LATENCY_MS.1);
         let permille = self.losses.iter().copied().max().unwrap_or_default();
         site.net.update_config(|config| {
-            config.send_latency = Duration::from_millis(LATENCY_MS.0)..Duration::from_millis(ms_max);
+            config.send_latency =
+                Duration::from_millis(LATENCY_MS.0)..Duration::from_millis(ms_max);
             config.packet_loss_rate = permille as f64 / 1_000.0;
         });
     }

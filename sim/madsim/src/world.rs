@@ -296,7 +296,8 @@ impl World {
             aborts += u64::from(!committed);
         }
         let begun = self.weather.begun.iter();
-        let more = [("terms", self.machine.reigns.terms()), ("times with two leaders", self.rivals)];
+        let more =
+            [("terms", self.machine.reigns.terms()), ("times with two leaders", self.rivals)];
         Outcome {
             seed: self.plan.seed,
             hash: format!("{hash:032x}"),

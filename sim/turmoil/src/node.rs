@@ -97,9 +97,7 @@ impl From<CoordinatorOpenError> for Failure {
     fn from(error: CoordinatorOpenError) -> Self {
         match error {
             CoordinatorOpenError::Store(error) => error.into(),
-            CoordinatorOpenError::Record(_) => {
-                Self::Damaged(error.to_string())
-            }
+            CoordinatorOpenError::Record(_) => Self::Damaged(error.to_string()),
         }
     }
 }

@@ -75,6 +75,7 @@ impl Candidate {
         let mut stopped = self.shared.stopped.subscribe();
         let election = Arc::clone(&self.parts.election);
         tokio::select! {
+            biased;
             _ = stopped.wait_for(|stopped| *stopped) => {}
             () = self.stand() => {}
         }
