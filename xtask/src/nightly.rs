@@ -99,13 +99,18 @@ fn plan(first_seed: u64, hours: f64) -> Vec<Part> {
         Part::of("stories", &["sim", "stories", "--seeds", &seeds(20)]),
         Part::of("swarm", &[&swarm[..], &["--minutes", &minutes(0.6)]].concat()).with_figures(),
         Part::of("turmoil-meta", &["sim", "turmoil", "meta", "--seeds", &seeds(100)]),
-        Part::of("turmoil", &["sim", "turmoil", "--seeds", &seeds_max, "--minutes", &minutes(0.3)])
+        Part::of("turmoil", &["sim", "turmoil", "--seeds", &seeds_max, "--minutes", &minutes(0.2)])
+            .with_figures(),
+        Part::of("madsim-meta", &["sim", "madsim", "meta", "--seeds", &seeds(100)]),
+        Part::of("madsim-stories", &["sim", "madsim", "stories", "--seeds", &seeds(50)]),
+        Part::of("madsim", &["sim", "madsim", "--seeds", &seeds_max, "--minutes", &minutes(0.1)])
             .with_figures(),
         Part::of("exhaustive", &["sim", "exhaustive", "--scope", "nightly"]),
         Part::of("twin", &["sim", "twin", "--seeds", &seeds(2_000)]),
         Part::of("corpus", &["sim", "corpus"]),
         Part::of("zoo", &["zoo"]).with_figures(),
         Part::of("turmoil-zoo", &["zoo", "--turmoil"]).with_figures(),
+        Part::of("madsim-zoo", &["zoo", "--madsim"]).with_figures(),
         Part::of("picture", &["picture-check"]),
         Part::of("bench", &["sim", "bench"]),
     ]

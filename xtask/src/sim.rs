@@ -18,8 +18,8 @@ pub const CARGO_ARGS: [&str; 6] = ["run", "--quiet", "--profile", "sim", "--pack
 pub const EXHAUSTIVE_ARGS: [&str; 6] =
     ["run", "--quiet", "--profile", "sim", "--package", "sheaf-model"];
 
-/// Builds and starts the harness that runs the shells, too; its own arguments follow.
-const TURMOIL_ARGS: [&str; 4] = ["run", "--quiet", "--profile", "sim"];
+/// Builds and starts a harness that runs the shells, too; its own arguments follow.
+const SHELLS_ARGS: [&str; 4] = ["run", "--quiet", "--profile", "sim"];
 
 /// The simulator's part in `ci`. More seeds: `cargo xtask sim swarm --seeds 0..1000000`.
 pub const SMOKE: [&str; 3] = ["swarm", "--seeds", "0..2000"];
@@ -45,10 +45,10 @@ pub fn run(root: &Path, args: &[String]) -> anyhow::Result<ExitCode> {
             command.args(EXHAUSTIVE_ARGS).arg("--").args(rest);
             crate::pass_on(command)
         }
-        Some(("turmoil", rest)) => {
-            // Its own workspace with its own flags, which cargo reads from the folder that it is started in.
-            let mut command = crate::cargo(&root.join("sim/turmoil"));
-            command.args(TURMOIL_ARGS).arg("--").args(rest);
+        Some((name @ ("turmoil" | "madsim"), rest)) => {
+            // A workspace with flags of its own, which cargo reads from the folder that it is started in.
+            let mut command = crate::cargo(&root.join("sim").join(name));
+            command.args(SHELLS_ARGS).arg("--").args(rest);
             crate::pass_on(command)
         }
         _ => {

@@ -16,8 +16,11 @@ const SEEDS_MAX: u64 = 50_000;
 /// Seeds over which a harmless change must stay green.
 const HARMLESS_SEEDS: u64 = 2_000;
 
-/// The same for a harness that takes a second for each seed.
+/// The same for a harness that takes a second for each seed, and for one that takes a tenth.
 const TURMOIL_SEEDS_MAX: u64 = 2_000;
+const MADSIM_SEEDS_MAX: u64 = 10_000;
+/// The mutants that the harness with several coordinators must find, too: what an old leader or a lost answer can do.
+const MADSIM_MUTANTS: [&str; 6] = ["18-", "19-", "20-", "21-", "23-", "24-"];
 
 /// Who searches.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -26,11 +29,22 @@ enum Harness {
     Exhaustive,
     /// The one with the real shells: its own workspace, with flags of its own.
     Turmoil,
+    /// The one with several coordinators on etcd: again with its own workspace and flags.
+    Madsim,
 }
 
 impl Harness {
     fn seeds_max(self) -> u64 {
-        if self == Self::Turmoil { TURMOIL_SEEDS_MAX } else { SEEDS_MAX }
+        match self {
+            Self::Sim | Self::Exhaustive => SEEDS_MAX,
+            Self::Turmoil => TURMOIL_SEEDS_MAX,
+            Self::Madsim => MADSIM_SEEDS_MAX,
+        }
+    }
+
+    /// Whether this mutant is for it.
+    fn hunts(self, mutant: &Mutant) -> bool {
+        self != Self::Madsim || MADSIM_MUTANTS.iter().any(|begin| mutant.name.starts_with(begin))
     }
 
     /// Where its mutants are.
@@ -46,12 +60,17 @@ impl Harness {
             Self::Turmoil => {
                 ("sheaf-turmoil", "sim/turmoil", "--cfg tokio_unstable --cap-lints allow")
             }
+            Self::Madsim => ("sheaf-madsim", "sim/madsim", "--cfg madsim --cap-lints allow"),
         }
     }
 
     /// Where its builds with a defect go.
     fn target(self, zoo: &Path) -> PathBuf {
-        zoo.join(if self == Self::Turmoil { "build-turmoil" } else { "build" })
+        zoo.join(match self {
+            Self::Sim | Self::Exhaustive => "build",
+            Self::Turmoil => "build-turmoil",
+            Self::Madsim => "build-madsim",
+        })
     }
 
     /// What runs it, once it is built.
@@ -78,6 +97,9 @@ pub struct Options {
     /// The defects of `sim/zoo/turmoil`, which only the real shells can have, found by the turmoil harness
     #[arg(long, conflicts_with_all = ["exhaustive", "shrink", "pictures"])]
     turmoil: bool,
+    /// Those defects that several coordinators on etcd can show, found by the madsim harness
+    #[arg(long, conflicts_with_all = ["exhaustive", "turmoil", "shrink", "pictures"])]
+    madsim: bool,
     /// The counts, in a file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -90,16 +112,17 @@ impl Options {
     /// One mutant, and the picture of the run in which it was found.
     pub fn picture_of(name: &str, folder: &Path) -> Self {
         let (only, pictures) = (vec![name.to_owned()], Some(folder.to_owned()));
-        let (exhaustive, turmoil) = (false, false);
+        let (exhaustive, turmoil, madsim) = (false, false, false);
         let seeds_max = SEEDS_MAX;
-        Self { only, seeds_max, shrink: None, exhaustive, turmoil, json: None, pictures }
+        Self { only, seeds_max, shrink: None, exhaustive, turmoil, madsim, json: None, pictures }
     }
 
     fn harness(&self) -> Harness {
-        match (self.exhaustive, self.turmoil) {
-            (true, _) => Harness::Exhaustive,
-            (false, true) => Harness::Turmoil,
-            (false, false) => Harness::Sim,
+        match (self.exhaustive, self.turmoil, self.madsim) {
+            (true, ..) => Harness::Exhaustive,
+            (false, true, _) => Harness::Turmoil,
+            (false, false, true) => Harness::Madsim,
+            (false, false, false) => Harness::Sim,
         }
     }
 }
@@ -133,7 +156,8 @@ pub fn run(root: &Path, options: &Options) -> anyhow::Result<ExitCode> {
     copy_sources(root, &tree)?;
     let harness = options.harness();
     let mut fates = Vec::new();
-    for mutant in mutants(&root.join(harness.folder()), &options.only)? {
+    let mutants = mutants(&root.join(harness.folder()), &options.only)?.into_iter();
+    for mutant in mutants.filter(|mutant| harness.hunts(mutant)) {
         apply(&tree, &mutant, &[])?;
         let mut fate = match harness {
             Harness::Exhaustive => exhaustive::hunt(root, &zoo, &mutant),
@@ -305,9 +329,9 @@ fn hunt(harness: Harness, zoo: &Path, mutant: &Mutant, seeds_max: u64) -> anyhow
     let ran = command.output()?;
     let text = String::from_utf8_lossy(&ran.stdout);
     let found = text.lines().find_map(|line| line.strip_prefix("found   "));
-    let stats = text
-        .lines()
-        .find_map(|line| line.strip_prefix("swarm: ").or_else(|| line.strip_prefix("turmoil: ")));
+    let begins = ["swarm: ", "turmoil: ", "madsim: "];
+    let stats =
+        text.lines().find_map(|line| begins.iter().find_map(|begin| line.strip_prefix(begin)));
     let Some(stats) = stats else { bail!("{}: the simulator said {text}", mutant.name) };
     let seconds = stats.rsplit("; ").next().and_then(|last| last.split(' ').next());
     let first_seed =

@@ -69,6 +69,8 @@ struct State {
     said: String,
     lease_secs: u32,
     leases: u64,
+    /// A lease whose key may or may not be there.
+    begun: Option<i64>,
     held: Option<Held>,
 }
 
@@ -92,8 +94,8 @@ impl EtcdElection {
         let part = Duration::from_secs(u64::from(lease_secs)) / PARTS_A_LEASE;
         let EtcdOptions { address, access, writer, .. } = options.clone();
         let members = Members::new(address.members, access, part / TRIES_A_LOOK);
-        let (keys, held) = (Keys(address.prefix), None);
-        let state = State { keys, members, writer, said, lease_secs, leases: 0, held };
+        let (keys, begun, held) = (Keys(address.prefix), None, None);
+        let state = State { keys, members, writer, said, lease_secs, leases: 0, begun, held };
         Self { state: Mutex::new(state), office, part }
     }
 
@@ -196,10 +198,17 @@ impl State {
             Some(_) | None => {}
         }
         self.held = None;
+        if let Some(lease) = self.begun {
+            // Its key, if it is there, would be taken for that of a process that stands, until the lease ends by itself.
+            let _ended_already = self.members.revoke(lease).await.is_err();
+            self.begun = None;
+        }
         let id = self.members.grant(i64::from(self.lease_secs)).await?;
         self.leases += 1;
         let key = self.keys.standing(&format!("{}-{}", self.writer, self.leases));
+        self.begun = Some(id);
         self.members.put(&key, &self.said, id).await?;
+        self.begun = None;
         self.held = Some(Held { lease: id, key, until, renew_at });
         Ok(())
     }

@@ -299,7 +299,7 @@ fn why(reply: &Reply) -> String {
 }
 
 /// What a client may conclude for one item of its request.
-fn answer_of(work: &Work, item: u32, reply: &Reply) -> Answer {
+pub fn answer_of(work: &Work, item: u32, reply: &Reply) -> Answer {
     match reply {
         Reply::Client(ClientReply::Done(found)) => match work {
             Work::Upsert(_) | Work::Delete(_) => Answer::Done,

@@ -267,7 +267,8 @@ impl World {
     }
 }
 
-fn op_of(work: &Work) -> Op {
+/// What a request is to the router's core.
+pub fn op_of(work: &Work) -> Op {
     let key = |id: &PointId| -> PlacementKey { id.placement_key() };
     match work {
         Work::Upsert(points) => Op::Write { keys: points.iter().map(|(id, _)| key(id)).collect() },
@@ -278,7 +279,7 @@ fn op_of(work: &Work) -> Op {
 }
 
 /// The items of a request that one shard is asked for.
-fn part_of(work: &Work, items: &[u32]) -> Work {
+pub fn part_of(work: &Work, items: &[u32]) -> Work {
     match work {
         Work::Upsert(points) => {
             let part = items.iter().filter_map(|item| points.get(*item as usize).cloned());

@@ -1,6 +1,7 @@
 //! Many seeds: each in a process of its own, because what one run leaves behind in a process changes the next.
 //!
-//! Decides what is a failure and how it is told: what broke, when, and one line that replays it.
+//! Decides what is a failure and how it is told: what broke, when, and one line that replays it. Used by both harnesses that run
+//! the shells; what differs between them, each says in its `harness.rs`.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -15,6 +16,8 @@ use nix::sys::personality::{self, Persona};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Stopwatch;
+use crate::harness::{IS_SEEDED, NAME, NOT_SEEDED};
+use crate::stories::STORIES;
 
 /// Begins the line that says what a run came to.
 pub const OUTCOME: &str = "outcome ";
@@ -68,7 +71,8 @@ pub struct Outcome {
     pub unknown: u64,
     pub boots: u64,
     pub failed_boots: u64,
-    pub failed_disk_calls: u64,
+    /// What only this harness has.
+    pub more: BTreeMap<String, u64>,
     pub faults: BTreeMap<String, u64>,
     /// The broken promise, when it was broken (milliseconds), and after how many steps.
     pub broken: Option<(String, u64, u64)>,
@@ -89,10 +93,7 @@ pub struct Fleet {
 
 /// Fails when something that can't be repeated could get into a run.
 pub fn refuse_chance() -> anyhow::Result<()> {
-    ensure!(
-        cfg!(tokio_unstable),
-        "built without --cfg tokio_unstable: tokio's random choices would not come from the seed. Run `cargo xtask sim turmoil`"
-    );
+    ensure!(IS_SEEDED, "{NOT_SEEDED}. Run `cargo xtask sim {NAME}`");
     let fixed = personality::get()?.contains(Persona::ADDR_NO_RANDOMIZE);
     ensure!(fixed, "addresses are random in this process, and some hash maps are seeded from them");
     Ok(())
@@ -226,7 +227,7 @@ impl Fleet {
 
     /// What CI runs.
     pub fn smoke(&self) -> anyhow::Result<bool> {
-        let names = crate::stories::STORIES.iter().map(|(name, _)| Some((*name).to_owned()));
+        let names = STORIES.iter().map(|(name, _)| Some((*name).to_owned()));
         Ok(self.meta(SMOKE_META)?
             && self.swarm(&names.collect::<Vec<_>>(), SMOKE_STORIES)?
             && self.swarm(&[None], SMOKE_SEEDS)?)
@@ -246,11 +247,17 @@ fn letter(what: &What, outcome: &Outcome) -> String {
     let (text, ms, steps) = outcome.broken.clone().unwrap_or_default();
     let story = what.story.as_ref().map(|story| format!(" --story {story}")).unwrap_or_default();
     format!(
-        "found   {} by seed {}\n  what  {text}\n  when  {ms} ms, step {steps}\n  run   cargo xtask sim turmoil{story} --seed {}",
+        "found   {} by seed {}\n  what  {text}\n  when  {ms} ms, step {steps}\n  run   cargo xtask sim {NAME}{story} --seed {}",
         text.split(':').next().unwrap_or_default(),
         what.seed,
         what.seed
     )
+}
+
+fn add(total: &mut BTreeMap<String, u64>, counts: &BTreeMap<String, u64>) {
+    for (name, count) in counts {
+        *total.entry(name.clone()).or_default() += count;
+    }
 }
 
 /// Counts over many runs.
@@ -274,34 +281,38 @@ impl Sum {
         total.unknown += outcome.unknown;
         total.boots += outcome.boots;
         total.failed_boots += outcome.failed_boots;
-        total.failed_disk_calls += outcome.failed_disk_calls;
-        for (kind, count) in &outcome.faults {
-            *total.faults.entry(kind.clone()).or_default() += count;
-        }
+        add(&mut total.more, &outcome.more);
+        add(&mut total.faults, &outcome.faults);
     }
 
-    fn figures(&self) -> BTreeMap<&'static str, u64> {
+    fn figures(&self) -> BTreeMap<String, u64> {
         let Self { runs, total } = self;
-        BTreeMap::from([
+        let figures = [
             ("seeds", *runs),
             ("simulated_s", total.simulated_ms / 1_000),
             ("migrations", total.migrations),
             ("aborts", total.aborts),
             ("calls", total.calls),
             ("faults", total.faults.values().sum()),
-            ("failed_disk_calls", total.failed_disk_calls),
-        ])
+        ];
+        let mut figures = BTreeMap::from(figures.map(|(name, figure)| (name.to_owned(), figure)));
+        let more = total.more.iter().map(|(name, count)| (name.replace(' ', "_"), *count));
+        figures.extend(more);
+        figures
     }
 
     fn line(&self, wall_s: f64) -> String {
         let Self { runs, total } = self;
         let simulated_s = total.simulated_ms as f64 / 1_000.0;
         let ratio = simulated_s / wall_s.max(0.001);
-        let faults: Vec<String> =
-            total.faults.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+        let listed = |counts: &BTreeMap<String, u64>| {
+            let counts: Vec<String> =
+                counts.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+            if counts.is_empty() { "none".to_owned() } else { counts.join(", ") }
+        };
         format!(
-            "turmoil: {runs} runs, {simulated_s:.0} simulated s, {} migrations and {} aborts, {} calls ({} answered, {} refused, \
-             {} unknown requests), {} starts ({} failed), {} failed disk calls, faults: {}; {} events; {wall_s:.1} s, {ratio:.0} times real time",
+            "{NAME}: {runs} runs, {simulated_s:.0} simulated s, {} migrations and {} aborts, {} calls ({} answered, {} refused, \
+             {} unknown requests), {} starts ({} failed), {}, faults: {}; {} events; {wall_s:.1} s, {ratio:.0} times real time",
             total.migrations,
             total.aborts,
             total.calls,
@@ -310,8 +321,8 @@ impl Sum {
             total.unknown,
             total.boots,
             total.failed_boots,
-            total.failed_disk_calls,
-            if faults.is_empty() { "none".to_owned() } else { faults.join(", ") },
+            listed(&total.more),
+            listed(&total.faults),
             total.events,
         )
     }

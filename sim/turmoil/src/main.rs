@@ -9,6 +9,7 @@ mod dice;
 mod disk;
 mod entropy;
 mod fleet;
+mod harness;
 mod http_client;
 mod judges;
 mod net;

@@ -30,7 +30,7 @@ impl Pace {
         self.mean_us.store(mean_us, Ordering::SeqCst);
     }
 
-    async fn wait(&self) {
+    pub async fn wait(&self) {
         let mean_us = self.mean_us.load(Ordering::SeqCst);
         let us = self.dice.lock().unwrap_or_else(PoisonError::into_inner).around(mean_us);
         if us > 0 {

@@ -13,6 +13,8 @@ use tracing::subscriber::Interest;
 use tracing::{Event, Level, Metadata, Subscriber};
 use twox_hash::XxHash3_128;
 
+use crate::harness::NETWORK;
+
 /// The time that log lines show.
 static NOW_MS: AtomicU64 = AtomicU64::new(0);
 
@@ -77,8 +79,8 @@ impl Trace {
     }
 
     fn wants(&self, metadata: &Metadata<'_>) -> bool {
-        let network = metadata.target() == "turmoil" && metadata.is_event();
-        let host = metadata.is_span() && metadata.name() == "node";
+        let network = metadata.target() == NETWORK && metadata.is_event();
+        let host = metadata.is_span() && matches!(metadata.name(), "node" | "task");
         let sheaf = metadata.target().starts_with("sheaf") && *metadata.level() <= Level::DEBUG;
         network || (self.log && (host || (sheaf && metadata.is_event())))
     }
@@ -115,6 +117,9 @@ impl Subscriber for Trace {
     }
 
     fn new_span(&self, span: &Attributes<'_>) -> Id {
+        if let Some(host) = span.parent() {
+            return host.clone(); // A task of it.
+        }
         let mut name = Name(String::new());
         span.record(&mut name);
         let mut names = self.names();
@@ -128,7 +133,7 @@ impl Subscriber for Trace {
     }
 
     fn event(&self, event: &Event<'_>) {
-        if event.metadata().target() == "turmoil" {
+        if event.metadata().target() == NETWORK {
             add(|line| event.record(&mut Fields(line)));
             return;
         }

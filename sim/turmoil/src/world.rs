@@ -381,8 +381,8 @@ impl World<'_> {
             migrations += u64::from(committed);
             aborts += u64::from(!committed);
         }
-        let failed = self.site.machines.values();
-        let failed_disk_calls = failed.map(|m| m.hardware.failed.load(Ordering::SeqCst)).sum();
+        let machines = self.site.machines.values();
+        let failed = machines.map(|machine| machine.hardware.failed.load(Ordering::SeqCst)).sum();
         let begun = self.weather.begun.iter();
         Outcome {
             seed: self.plan.seed,
@@ -398,7 +398,7 @@ impl World<'_> {
             unknown: counts.unknown.load(Ordering::SeqCst),
             boots: counts.boots.load(Ordering::SeqCst),
             failed_boots: counts.failed_boots.load(Ordering::SeqCst),
-            failed_disk_calls,
+            more: BTreeMap::from([("failed disk calls".to_owned(), failed)]),
             faults: begun.map(|(kind, count)| ((*kind).to_owned(), *count)).collect(),
             broken: broken.map(|text| (text, self.now_ms(), self.steps)),
         }
