@@ -115,7 +115,7 @@ impl Client {
     fn invoked(&self, call: Call) -> OpId {
         let op = self.book.op();
         self.book.counts.calls.fetch_add(1, Ordering::SeqCst);
-        self.book.fact(Fact::Invoked { op, call });
+        self.book.fact(Fact::Invoked { op, call: Arc::new(call) });
         op
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sheaf_checkers::Fact;
 use sheaf_coordinator::{Config, Coordinator, Identity, Outgoing, PollAnswer};
-use sheaf_etcd::{EtcdAddress, EtcdOptions, EtcdStore};
+use sheaf_etcd::{EtcdAccess, EtcdAddress, EtcdOptions, EtcdStore};
 use sheaf_gate::Seen;
 use sheaf_runtime::coordinator::{CandidateParts, CoordinatorHost, GateReply, Gates, Peer};
 use sheaf_runtime::entropy;
@@ -62,10 +62,14 @@ pub async fn run(machine: Machine) -> std::io::Result<()> {
     let name = coordinator_name(machine.number);
     let me = Peer { name: entropy::name(), url: url(&name), version: String::new() };
     let said = serde_json::to_string(&me)?;
-    let address =
-        EtcdAddress { members: vec![ETCD_ADDRESS.to_string()], prefix: "/sheaf".to_owned() };
+    let address = EtcdAddress {
+        members: vec![ETCD_ADDRESS.to_string()],
+        prefix: "/sheaf".to_owned(),
+        is_tls: false,
+    };
     let writer = entropy::name();
-    let options = EtcdOptions { address, access: None, writer, deadline: STORE_DEADLINE };
+    let options =
+        EtcdOptions { address, access: EtcdAccess::default(), writer, deadline: STORE_DEADLINE };
     let (store, election) = EtcdStore::with_election(options, said, machine.lease_secs);
     let owner = Owner::Coordinator(machine.reigns.clone());
     let store = WatchedStore::new(store, machine.book.clone(), owner, None);

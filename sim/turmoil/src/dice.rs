@@ -14,6 +14,7 @@ pub enum Purpose {
     Faults,
     Network,
     Operator,
+    #[allow(dead_code, reason = "madsim's harness shares this file and has no such choice")]
     Coordinators,
     Client(u64),
     Disk(u64),
