@@ -57,7 +57,9 @@ pub struct World {
     adopted: BTreeMap<u32, (u32, u64)>,
     /// Times at which two coordinators believed that they lead.
     rivals: u64,
-    had_rivals: bool,
+    leaders: Vec<u32>,
+    /// Who was seen to begin to lead last: an earlier one may stand still and not know.
+    leader: u32,
 }
 
 impl World {
@@ -80,7 +82,8 @@ impl World {
             seen: BTreeSet::new(),
             adopted: BTreeMap::new(),
             rivals: 0,
-            had_rivals: false,
+            leaders: Vec::new(),
+            leader: 0,
             plan,
         }
     }
@@ -159,8 +162,7 @@ impl World {
                 continue;
             }
             tracing::info!(target: "sheaf_madsim", "begins: {:?}", one.fault);
-            let leader = self.machine.reigns.leaders().last().copied().unwrap_or_default();
-            let begun = self.weather.begin(&self.site, &self.plan, one.fault, leader).await;
+            let begun = self.weather.begin(&self.site, &self.plan, one.fault, self.leader).await;
             self.lasting.push((self.now_ms() + one.for_ms, begun));
         }
         let now_ms = self.now_ms();
@@ -185,9 +187,11 @@ impl World {
     }
 
     fn look_at_leaders(&mut self) {
-        let has_rivals = self.machine.reigns.leaders().len() > 1;
-        self.rivals += u64::from(has_rivals && !self.had_rivals);
-        self.had_rivals = has_rivals;
+        let leaders = self.machine.reigns.leaders();
+        self.rivals += u64::from(leaders.len() > 1 && self.leaders.len() < 2);
+        let new = leaders.iter().find(|leader| !self.leaders.contains(leader));
+        self.leader = new.copied().unwrap_or(self.leader);
+        self.leaders = leaders;
     }
 
     fn enter(&mut self, stage: Stage) {
