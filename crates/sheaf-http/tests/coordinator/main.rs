@@ -2,6 +2,7 @@
 
 #[path = "../../../sheaf-runtime/tests/coordinator/gates.rs"]
 mod gates;
+mod several;
 
 use std::sync::Arc;
 
