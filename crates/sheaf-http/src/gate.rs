@@ -32,6 +32,7 @@ use crate::metrics as measures;
 use crate::problem::Problem;
 use crate::router::intake;
 use crate::router::target::{self, Segment, Target};
+use crate::wire::directive::HeardMap;
 use crate::wire::{MAP_VERSION, SHARD};
 
 /// How long `/readyz` waits for the engine.
@@ -40,7 +41,7 @@ const READY_TIMEOUT: Duration = Duration::from_secs(1);
 /// The routes of a gate. `keys` are those that it accepts; the cluster's own nodes show the peer key among them.
 pub fn gate(host: GateHost, keys: Keys) -> Router {
     measures::begin();
-    let api = Arc::new(Api { host, keys });
+    let api = Arc::new(Api { host, keys, heard: HeardMap::default() });
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
@@ -53,6 +54,8 @@ pub fn gate(host: GateHost, keys: Keys) -> Router {
 struct Api {
     host: GateHost,
     keys: Keys,
+    /// Of the coordinator's directives.
+    heard: HeardMap,
 }
 
 /// What a data request's headers say.

@@ -3,6 +3,7 @@
 //! Decides how requests and answers are written, and which are malformed. Knows no status code but through a problem.
 
 pub mod collection;
+pub mod directive;
 pub mod map;
 pub mod map_delta;
 pub mod peer;

@@ -13,6 +13,7 @@ use sheaf_protocol::GateReport;
 use sheaf_runtime::coordinator::{GateReply, Gates};
 use sheaf_transport::{Limits, Transport, call_whole};
 
+use crate::wire::directive::{ToldMaps, Written};
 use crate::wire::peer::DirectiveReply;
 
 /// How long a gate may take for what it needn't wait for.
@@ -26,31 +27,55 @@ const REPORT_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub struct HttpGates {
     transport: Arc<dyn Transport>,
     authorization: Option<HeaderValue>,
+    told: ToldMaps,
 }
 
 impl HttpGates {
     /// Gates are shown `authorization`.
     pub fn new(transport: Arc<dyn Transport>, authorization: Option<HeaderValue>) -> Self {
-        Self { transport, authorization }
+        Self { transport, authorization, told: ToldMaps::default() }
     }
 
     async fn poll(&self, outgoing: Outgoing) -> Result<PollAnswer, String> {
-        let Outgoing { url, directive, wait_ms, seen_incarnation, seen_seq, .. } = outgoing;
+        let short = self.told.write(&outgoing.url, &outgoing.directive, false);
+        let short = short.map_err(|error| error.to_string())?;
+        let answer = self.send(&outgoing, &short).await;
+        self.told.sent(&outgoing.url, &short);
+        match answer? {
+            Some(answer) => Ok(answer),
+            None => {
+                let whole = self.told.write(&outgoing.url, &outgoing.directive, true);
+                let whole = whole.map_err(|error| error.to_string())?;
+                let answer = self.send(&outgoing, &whole).await?;
+                answer.ok_or_else(|| "it says that it wasn't sent the map, and it was".to_owned())
+            }
+        }
+    }
+
+    /// `None`: it needs the map that was left out.
+    async fn send(
+        &self,
+        outgoing: &Outgoing,
+        written: &Written,
+    ) -> Result<Option<PollAnswer>, String> {
+        let Outgoing { url, wait_ms, seen_incarnation, seen_seq, .. } = outgoing;
         let url = format!(
             "{url}/internal/directive?wait_ms={wait_ms}&seen_incarnation={}&seen_seq={seen_seq}",
             seen_incarnation.0
         );
-        let body = serde_json::to_vec(&*directive).map_err(|error| error.to_string())?;
-        let timeout = Duration::from_millis(wait_ms) + ANSWER_TIMEOUT;
+        let timeout = Duration::from_millis(*wait_ms) + ANSWER_TIMEOUT;
         let limits = Limits { timeout, answer_bytes_max: REPORT_BYTES_MAX };
-        let authorization = self.authorization.as_ref();
+        let (authorization, body) = (self.authorization.as_ref(), written.body.clone());
         let answer =
             call(&*self.transport, Method::POST, &url, authorization, body, limits).await?;
         match answer.status() {
             StatusCode::OK | StatusCode::CONFLICT => Ok(match read(&answer)? {
-                DirectiveReply::Report(report) => PollAnswer::Report(report),
-                DirectiveReply::Refusal(refusal) => PollAnswer::Refused(refusal),
+                DirectiveReply::Report(report) => Some(PollAnswer::Report(report)),
+                DirectiveReply::Refusal(refusal) => Some(PollAnswer::Refused(refusal)),
+                DirectiveReply::MapNeeded => None,
             }),
+            // A gate of the version before doesn't know that a map can be left out.
+            StatusCode::BAD_REQUEST if !written.is_whole => Ok(None),
             _ => Err(unexpected(&answer)),
         }
     }
@@ -89,7 +114,7 @@ pub(super) async fn call(
     method: Method,
     url: &str,
     authorization: Option<&HeaderValue>,
-    body: Vec<u8>,
+    body: impl Into<Bytes>,
     limits: Limits,
 ) -> Result<Response<Bytes>, String> {
     let mut request = Request::builder().method(method).uri(url);
@@ -97,7 +122,7 @@ pub(super) async fn call(
     if let Some(authorization) = authorization {
         request = request.header(header::AUTHORIZATION, authorization);
     }
-    let request = request.body(Bytes::from(body)).map_err(|error| error.to_string())?;
+    let request = request.body(body.into()).map_err(|error| error.to_string())?;
     call_whole(transport, request, limits).await.map_err(|error| error.to_string())
 }
 

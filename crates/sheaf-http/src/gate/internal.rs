@@ -11,7 +11,6 @@ use axum::{Json, Router};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
-use sheaf_protocol::Directive;
 use sheaf_runtime::gate::{NotAudited, Seen, Stopping};
 use sheaf_types::Incarnation;
 use sheaf_types::limits::{LONG_POLL_MS_MAX, REQUEST_MS_DEFAULT};
@@ -21,6 +20,7 @@ use crate::auth::Role;
 use crate::frame;
 use crate::problem::Problem;
 use crate::router::intake;
+use crate::wire::directive::Read;
 use crate::wire::peer::{AuditReply, DirectiveReply, FrameReply};
 
 pub(super) fn routes() -> Router<Arc<Api>> {
@@ -59,7 +59,11 @@ async fn directive(
     let (parts, body) = request.into_parts();
     api.need_peer(&parts.headers)?;
     let Query(poll) = poll.map_err(|error| Problem::bad_request(error.to_string()))?;
-    let directive: Directive = intake::json(&api.whole(body).await?)?;
+    let read = api.heard.read(&api.whole(body).await?).map_err(|error| intake::malformed(&error))?;
+    let directive = match read {
+        Read::Directive(directive) => *directive,
+        Read::MapNeeded => return Ok(Json(DirectiveReply::MapNeeded).into_response()),
+    };
     let seen = Seen { incarnation: Incarnation(poll.seen_incarnation), seq: poll.seen_seq };
     let deadline = api.host.clock().now().plus_ms(poll.wait_ms.min(LONG_POLL_MS_MAX));
     Ok(match api.host.direct(directive, seen, deadline).await.map_err(stopping)? {

@@ -6,12 +6,14 @@ use serde::{Deserialize, Serialize};
 use sheaf_protocol::{DirectiveRefusal, FrameRefusal, GateReport, Verdict};
 use sheaf_types::{Digest, MapVersion, PointId};
 
-/// `POST /internal/directive`: 200 with a report, 409 with a refusal.
+/// `POST /internal/directive`: 200 with a report or the wish for the map that was left out, 409 with a refusal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DirectiveReply {
     Report(Box<GateReport>),
     Refusal(DirectiveRefusal),
+    /// Nothing was done: the directive must have its map in it.
+    MapNeeded,
 }
 
 /// `POST /internal/frame`: 200 in either case.
