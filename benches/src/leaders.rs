@@ -14,7 +14,7 @@ use crate::stopwatch::{Readings, Stopwatch};
 use crate::table::{Goal, Row, Table};
 
 /// Shards of each map, and the milliseconds from the lease's end until another one decides.
-const SIZES: [(u64, Goal); 2] = [(1_000, Goal::AtMost(1_000.0, "ms")), (10_000, Goal::None)];
+const SIZES: [(u64, Goal); 2] = [(100, Goal::None), (1_000, Goal::AtMost(1_000.0, "ms"))];
 /// Milliseconds between two looks at whether it does.
 const LOOK_MS: u64 = 2;
 

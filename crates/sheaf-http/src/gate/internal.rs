@@ -59,7 +59,8 @@ async fn directive(
     let (parts, body) = request.into_parts();
     api.need_peer(&parts.headers)?;
     let Query(poll) = poll.map_err(|error| Problem::bad_request(error.to_string()))?;
-    let read = api.heard.read(&api.whole(body).await?).map_err(|error| intake::malformed(&error))?;
+    let read =
+        api.heard.read(&api.whole(body).await?).map_err(|error| intake::malformed(&error))?;
     let directive = match read {
         Read::Directive(directive) => *directive,
         Read::MapNeeded => return Ok(Json(DirectiveReply::MapNeeded).into_response()),
