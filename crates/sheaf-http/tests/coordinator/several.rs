@@ -99,7 +99,7 @@ impl Two {
             let parts = CoordinatorApiParts {
                 host: host.clone(),
                 transport: Arc::new(wires.clone()),
-                keys: Keys::closed(["key-of-an-admin:admin"].into_iter(), Some("peer")).unwrap(),
+                keys: Keys::closed(["key-of-an-admin:admin"], Some("peer")).unwrap(),
                 authorization: None,
             };
             wires.0.lock().unwrap().routes.insert(name.to_owned(), coordinator(parts));
