@@ -14,7 +14,10 @@ use crate::stopwatch::{Readings, Stopwatch};
 use crate::table::{Goal, Row, Table};
 
 /// Shards of each map, and the milliseconds from the lease's end until another one decides.
-const SIZES: [(u64, Goal); 2] = [(100, Goal::None), (1_000, Goal::AtMost(1_000.0, "ms"))];
+const SIZES: [(u64, Goal); 3] =
+    [(100, Goal::None), (1_000, Goal::AtMost(1_000.0, "ms")), (10_000, Goal::None)];
+/// Seconds in which nothing happens, and nobody else may come to lead.
+const QUIET_SECS: u64 = 15;
 /// Milliseconds between two looks at whether it does.
 const LOOK_MS: u64 = 2;
 
@@ -85,8 +88,29 @@ async fn of_size(shards: u64, goal: Goal, changes: usize, table: &mut Table) {
     let kb = bytes as f64 / 1e3;
     table.rows.push(row("the record, kB".to_owned(), format!("{kb:.0}"), kb, Goal::None));
     sizes(&nodes, shards, table).await;
+    let begun = term(&nodes).await;
+    tokio::time::sleep(std::time::Duration::from_secs(QUIET_SECS)).await;
+    let changes = (term(&nodes).await - begun) as f64;
+    let what = format!("terms begun in {QUIET_SECS} s in which nothing happens");
+    table.rows.push(row(what, format!("{changes:.0}"), changes, Goal::AtMost(0.0, "")));
     drop(nodes);
     etcd.kill(0).await;
+}
+
+/// The term that is stored, by whoever answers.
+async fn term(nodes: &[Node]) -> u64 {
+    eventually("a coordinator answers", 30, || async {
+        for node in nodes {
+            if ready(&node.url).await != Some(true) {
+                continue;
+            }
+            let status = Client::new(&node.url).get("/cluster/status").await;
+            let status = status.map_err(|_| "it is gone")?.expect_ok("the state");
+            return status["term"].as_u64().ok_or("the state has no term");
+        }
+        Err("nobody leads")
+    })
+    .await
 }
 
 /// Bytes of the map and of the difference that a router is sent after a change.

@@ -15,13 +15,15 @@ use crate::event::PollAnswer;
 use crate::jitter::Jitter;
 use crate::record::CoordinatorRecord;
 
-/// Milliseconds that a gate without news may hold a poll.
+/// Milliseconds that a gate without news may hold a poll, and the longest pause before one that fails is asked again.
 const POLL_WAIT_MS: u64 = 1_000;
+/// Gates that are asked in a second while nothing happens: more of them are each asked less often. Source: answers cost two cores
+/// a quarter of a core at 1,000 a second.
+const POLLS_PER_S_MAX: u64 = 1_000;
 /// Milliseconds that the answer of a poll may be late. Source: a fsync and a slow network.
 const POLL_GRACE_MS: u64 = 2_000;
-/// Milliseconds to the next poll of a gate that failed to answer once; doubles up to the maximum.
+/// Milliseconds to the next poll of a gate that failed to answer once; doubles up to the time that a poll may be held.
 const BACKOFF_MS_MIN: u64 = 50;
-const BACKOFF_MS_MAX: u64 = 1_000;
 /// Answers in a row from an earlier incarnation after which the gate's disk is taken to be set back.
 const REGRESSIONS_MAX: u32 = 3;
 
@@ -91,12 +93,14 @@ pub(crate) struct Contacts {
     gates: BTreeMap<ShardId, Contact>,
     /// When each gate is to be looked at again.
     due: BTreeSet<(Time, ShardId)>,
+    /// Those that refuse their directives, so that nobody has to look for them among all.
+    refusing: BTreeSet<ShardId>,
     jitter: Jitter,
 }
 
 impl Contacts {
     pub(crate) fn new(jitter: Jitter) -> Self {
-        Self { gates: BTreeMap::new(), due: BTreeSet::new(), jitter }
+        Self { gates: BTreeMap::new(), due: BTreeSet::new(), refusing: BTreeSet::new(), jitter }
     }
 
     /// Speaks to these gates from now on; those whose directive has changed are told at once.
@@ -105,6 +109,7 @@ impl Contacts {
             let stays = intents.contains_key(shard);
             if !stays {
                 self.due.remove(&(contact.due, *shard));
+                self.refusing.remove(shard);
             }
             stays
         });
@@ -143,6 +148,7 @@ impl Contacts {
     pub(crate) fn clear(&mut self) {
         self.gates.clear();
         self.due.clear();
+        self.refusing.clear();
     }
 
     pub(crate) fn on_reported(
@@ -152,21 +158,27 @@ impl Contacts {
         poll: u64,
         answer: PollAnswer,
     ) -> Heard {
+        let pause_ms_max = self.poll_wait_ms();
         let Some(contact) = self.gates.get_mut(&shard) else {
             mark!("a gate answers that has left meanwhile");
             return Heard::Nothing; // It has left meanwhile.
         };
         let ended = contact.poll.take_if(|current| current.id == Serial(poll));
         let heard = contact.hear(now, ended.is_some(), answer);
+        match contact.observed {
+            Observed::Refusing { .. } => self.refusing.insert(shard),
+            _ => self.refusing.remove(&shard),
+        };
         if let Some(ended) = ended {
-            let due = now.plus_ms(contact.pause_ms(now, &ended, &mut self.jitter));
-            self.reschedule(shard, due);
+            let pause_ms = contact.pause_ms(now, &ended, pause_ms_max, &mut self.jitter);
+            self.reschedule(shard, now.plus_ms(pause_ms));
         }
         heard
     }
 
     /// Polls whoever is due; a poll that is over without an answer counts as unreachable.
     pub(crate) fn flush(&mut self, now: Time, send: &mut Vec<Outgoing>) {
+        let wait_ms = self.poll_wait_ms();
         while let Some(&(due, shard)) = self.due.first() {
             if due > now {
                 break;
@@ -177,8 +189,9 @@ impl Contacts {
             };
             if contact.poll.take().is_some() {
                 mark!("a poll has no answer in time");
-                let reason = format!("no answer within {} ms", POLL_WAIT_MS + POLL_GRACE_MS);
+                let reason = format!("no answer within {} ms", wait_ms + POLL_GRACE_MS);
                 contact.hear(now, true, PollAnswer::Unreachable { reason });
+                self.refusing.remove(&shard);
             }
             let poll = contact.next_poll.take();
             contact.poll = Some(Poll { id: Serial(poll), sent: now, seen: contact.seen });
@@ -187,12 +200,17 @@ impl Contacts {
                 poll,
                 url: contact.url.clone(),
                 directive: Arc::clone(&contact.directive),
-                wait_ms: POLL_WAIT_MS,
+                wait_ms,
                 seen_incarnation: contact.seen.0,
                 seen_seq: contact.seen.1,
             });
-            self.reschedule(shard, now.plus_ms(POLL_WAIT_MS + POLL_GRACE_MS));
+            self.reschedule(shard, now.plus_ms(wait_ms + POLL_GRACE_MS));
         }
+    }
+
+    /// Milliseconds that a gate may hold a poll, so that there are not too many in a second.
+    fn poll_wait_ms(&self) -> u64 {
+        POLL_WAIT_MS.max(self.gates.len() as u64 * 1_000 / POLLS_PER_S_MAX)
     }
 
     pub(crate) fn wake(&self) -> Option<(Time, WakeReason)> {
@@ -217,16 +235,16 @@ impl Contacts {
     /// A gate that follows a later record than this coordinator has: the store was set back, or another coordinator reigns. What was
     /// decided on such a record could be a second map of a version that exists.
     pub(crate) fn ahead_of(&self, record: &CoordinatorRecord) -> Option<ShardId> {
-        let is_ahead = |contact: &Contact| match &contact.observed {
-            Observed::Refusing { refusal: DirectiveRefusal::Deposed { highest }, .. } => {
-                *highest > record.term
-            }
-            Observed::Refusing { refusal: DirectiveRefusal::Stale { revision, map }, .. } => {
-                *revision > record.revision || *map > record.map.version()
-            }
+        let is_ahead = |shard: &ShardId| match self.observed(*shard) {
+            Some(Observed::Refusing {
+                refusal: DirectiveRefusal::Deposed { highest }, ..
+            }) => *highest > record.term,
+            Some(Observed::Refusing {
+                refusal: DirectiveRefusal::Stale { revision, map }, ..
+            }) => *revision > record.revision || *map > record.map.version(),
             _ => false,
         };
-        self.gates.iter().find(|(_, contact)| is_ahead(contact)).map(|(shard, _)| *shard)
+        self.refusing.iter().copied().find(is_ahead)
     }
 
     pub(crate) fn observed(&self, shard: ShardId) -> Option<&Observed> {
@@ -359,10 +377,10 @@ impl Contact {
     }
 
     /// Milliseconds until the next poll.
-    fn pause_ms(&self, now: Time, ended: &Poll, jitter: &mut Jitter) -> u64 {
+    fn pause_ms(&self, now: Time, ended: &Poll, pause_ms_max: u64, jitter: &mut Jitter) -> u64 {
         if self.failures > 0 {
-            let doubled = BACKOFF_MS_MIN << (self.failures - 1).min(8);
-            return jitter.around(doubled.min(BACKOFF_MS_MAX));
+            let doubled = BACKOFF_MS_MIN << (self.failures - 1).min(9);
+            return jitter.around(doubled.min(pause_ms_max));
         }
         // A gate without news holds the poll; one that doesn't is not asked at once again.
         let held = now.ms_since(ended.sent) >= BACKOFF_MS_MIN;

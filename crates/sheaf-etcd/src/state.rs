@@ -203,18 +203,17 @@ impl State {
         let folder = folder(epoch, &by);
         self.clean_when_due(base).await;
         let until_cleaning = self.writes_until_cleaning;
-        let mut all = pages(bytes);
-        let is_paged = all.len() > PAGES_A_WRITE_MAX;
-        if is_paged {
-            if let Err(step) = self.write_pages(&folder, &all).await {
-                return step;
-            }
-            all.clear();
+        let all = pages(bytes);
+        // The last pages go with the head.
+        let inline_from = all.len().saturating_sub(1) / PAGES_A_WRITE_MAX * PAGES_A_WRITE_MAX;
+        let is_paged = inline_from > 0;
+        if is_paged && let Err(step) = self.write_pages(&folder, &all, inline_from).await {
+            return step;
         }
         let stored = Record::new(epoch, folder.clone(), bytes);
         let found = Found::of(Head::new(epoch, by, Some(stored.clone())));
         let mut changes = vec![TxnOp::put(self.keys.head(), found.text.clone(), None)];
-        let inline = all.iter().enumerate();
+        let inline = all.iter().enumerate().skip(inline_from);
         changes.extend(
             inline.map(|(n, page)| TxnOp::put(self.keys.page(&folder, n), &page[..], None)),
         );
@@ -326,13 +325,18 @@ impl State {
         Ok(is_ours.then_some(found))
     }
 
-    /// Writes the pages of a record that is too large for one transaction. Nothing names them yet.
-    async fn write_pages(&mut self, folder: &str, all: &[Bytes]) -> Result<(), Step> {
+    /// Writes the pages before `until` of a record that is too large for one transaction. Nothing names them yet.
+    async fn write_pages(
+        &mut self,
+        folder: &str,
+        all: &[Bytes],
+        until: usize,
+    ) -> Result<(), Step> {
         self.abandoned.insert(folder.to_owned());
         self.writes_until_cleaning = 0;
         let unfinished = self.keys.unfinished(folder);
         let count = all.len().to_string();
-        for (number, some) in all.chunks(PAGES_A_WRITE_MAX).enumerate() {
+        for (number, some) in all[..until].chunks(PAGES_A_WRITE_MAX).enumerate() {
             let first = number * PAGES_A_WRITE_MAX;
             let put = |(n, page): (usize, &Bytes)| {
                 TxnOp::put(self.keys.page(folder, first + n), &page[..], None)

@@ -16,11 +16,15 @@ const QUIET_SECS_MAX: u64 = 2;
 /// Seconds that requests under way get to end. Longer than a client's default deadline.
 const DRAIN_SECS_MAX: u64 = 12;
 
-/// Takes the address.
+/// Takes the address, and as many open files as the system allows: each connection is one, and each poll is held open.
 ///
 /// # Errors
 /// It is taken, or not of this machine.
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(files) => tracing::debug!(files, "connections and files that may be open at once"),
+        Err(error) => tracing::warn!(%error, "the limit of open files stays as it is"),
+    }
     TcpListener::bind(address).await.map_err(|error| {
         Failure::Failed(format!(
             "can't listen on {address}: {error}; is another daemon running there?"
