@@ -236,9 +236,9 @@ impl Contacts {
     /// decided on such a record could be a second map of a version that exists.
     pub(crate) fn ahead_of(&self, record: &CoordinatorRecord) -> Option<ShardId> {
         let is_ahead = |shard: &ShardId| match self.observed(*shard) {
-            Some(Observed::Refusing {
-                refusal: DirectiveRefusal::Deposed { highest }, ..
-            }) => *highest > record.term,
+            Some(Observed::Refusing { refusal: DirectiveRefusal::Deposed { highest }, .. }) => {
+                *highest > record.term
+            }
             Some(Observed::Refusing {
                 refusal: DirectiveRefusal::Stale { revision, map }, ..
             }) => *revision > record.revision || *map > record.map.version(),

@@ -326,12 +326,7 @@ impl State {
     }
 
     /// Writes the pages before `until` of a record that is too large for one transaction. Nothing names them yet.
-    async fn write_pages(
-        &mut self,
-        folder: &str,
-        all: &[Bytes],
-        until: usize,
-    ) -> Result<(), Step> {
+    async fn write_pages(&mut self, folder: &str, all: &[Bytes], until: usize) -> Result<(), Step> {
         self.abandoned.insert(folder.to_owned());
         self.writes_until_cleaning = 0;
         let unfinished = self.keys.unfinished(folder);

@@ -66,7 +66,7 @@ pub struct Panel {
 impl Default for Panel {
     fn default() -> Self {
         Self::of(vec![
-            Box::new(crate::converges::Converges),
+            Box::new(crate::converges::Converges::default()),
             Box::new(crate::map_monotone::MapMonotone::default()),
             Box::new(crate::total_map::TotalMap::default()),
             Box::new(crate::ids_fresh::IdsFresh::default()),

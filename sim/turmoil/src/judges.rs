@@ -26,7 +26,7 @@ impl Checker for Directives {
 
 pub fn panel() -> Panel {
     Panel::of(vec![
-        Box::new(converges::Converges),
+        Box::new(converges::Converges::default()),
         Box::new(map_monotone::MapMonotone::default()),
         Box::new(total_map::TotalMap::default()),
         Box::new(ids_fresh::IdsFresh::default()),

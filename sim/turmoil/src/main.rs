@@ -14,6 +14,7 @@ mod http_client;
 mod judges;
 mod net;
 mod node;
+mod older;
 mod operator;
 mod plan;
 mod slow;

@@ -5,7 +5,7 @@
 use std::fmt::Display;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use sheaf_coordinator::Config;
@@ -21,12 +21,13 @@ use sheaf_runtime::coordinator::{
 use sheaf_runtime::gate::{GateHost, GateParts, OpenError};
 use sheaf_runtime::router::{KeeperOptions, RouterHost};
 use sheaf_runtime::{Clock, entropy};
-use sheaf_stores::{FileStore, MemoryElection, MemoryStore, Polls, StoreError};
+use sheaf_stores::{FileStore, MemoryElection, MemoryStore, Polls, Store, StoreError};
 use sheaf_types::{ClusterId, Time};
 
 use crate::book::Book;
 use crate::disk::{EngineDisk, Folder, Hardware};
 use crate::net;
+use crate::older::OlderStore;
 use crate::slow::{Pace, SlowEngine};
 use crate::watch::{AtGate, Owner, WatchedGates, WatchedStore, at_gate};
 
@@ -55,6 +56,10 @@ pub struct Machine {
     /// The shards that a new cluster begins with.
     pub seeds: Vec<String>,
     pub fence_budget_ms: Option<u64>,
+    /// Before each start the version of Sheaf before this one has run.
+    pub is_upgraded: bool,
+    /// Loads of what that has written.
+    pub older_records: Arc<AtomicU64>,
 }
 
 /// The store of several coordinators, and their election: on none of their machines.
@@ -169,6 +174,12 @@ impl Machine {
         }
     }
 
+    /// This coordinator's record, as the version before wrote it if that has run until now.
+    fn upgraded<S: Store>(&self, inner: S) -> Arc<OlderStore<S>> {
+        let (is_older, count) = (self.is_upgraded, Arc::clone(&self.older_records));
+        Arc::new(OlderStore { inner, is_older, count })
+    }
+
     fn store(&self, name: &str, owner: Owner) -> Result<WatchedStore<FileStore<Folder>>, Failure> {
         let folder = Folder::open(self.hardware.plug()).map_err(later)?;
         let store = FileStore::open(folder, name)?;
@@ -189,7 +200,7 @@ pub async fn coordinator_process(machine: Machine) -> Result<(), Failure> {
     let me = Peer { name: entropy::name(), url, version: String::new() };
     let host = match &machine.shared {
         None => {
-            let store = Arc::new(machine.store("coordinator", Owner::Coordinator)?);
+            let store = machine.upgraded(machine.store("coordinator", Owner::Coordinator)?);
             let (kind, seed) = ("file", entropy::seed());
             let parts =
                 CoordinatorParts { clock, store, kind, gates, config, new_cluster_id, me, seed };
@@ -200,7 +211,8 @@ pub async fn coordinator_process(machine: Machine) -> Result<(), Failure> {
             let book = Arc::clone(&machine.book);
             let said = serde_json::to_string(&me).map_err(later)?;
             let election = MemoryElection::new(&polls, store, said, LEASE_MS, is_away);
-            let store = Arc::new(WatchedStore::new(election.clone(), book, Owner::Coordinator));
+            let store = WatchedStore::new(election.clone(), book, Owner::Coordinator);
+            let store = machine.upgraded(store);
             let (election, kind) = (Arc::new(election), "memory");
             let parts =
                 CandidateParts { clock, store, election, kind, gates, config, new_cluster_id };

@@ -69,6 +69,8 @@ pub struct Plan {
     pub routers: u32,
     /// One has its store on its own disk; several share one, and elect who leads.
     pub coordinators: u32,
+    /// Before each start of a coordinator, the version of Sheaf before this one has run.
+    pub is_upgraded: bool,
     /// Shards of the new cluster: the first of all.
     pub founders: u32,
     pub shards: u32,
@@ -100,6 +102,7 @@ impl Plan {
             latency_ms: (low, low + dice.between(1, 8)),
             routers: 2,
             coordinators: 1,
+            is_upgraded: false,
             founders: 2,
             shards,
             clients: dice.between(3, 5),
@@ -119,7 +122,9 @@ impl Plan {
     /// What the swarm runs under this seed.
     pub fn draw(seed: u64) -> Self {
         let mut plan = Self::quiet(seed);
-        plan.coordinators = Dice::new(seed, Purpose::Coordinators).pick(&[1, 1, 3]);
+        let mut dice = Dice::new(seed, Purpose::Coordinators);
+        plan.coordinators = dice.pick(&[1, 1, 3]);
+        plan.is_upgraded = dice.chance(0.25);
         plan.asks = draw_asks(&plan);
         plan.faults = draw_faults(&plan);
         plan

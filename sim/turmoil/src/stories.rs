@@ -54,6 +54,7 @@ fn coordinator_power(plan: &mut Plan) {
         fault: Fault::Off { host: COORDINATOR.to_owned(), silent: true },
     };
     plan.faults = vec![off(Phase::Fence, plan.seed % 60), off(Phase::Sweep, 0)];
+    plan.is_upgraded = plan.seed % 2 == 1;
 }
 
 /// Nothing can be written at the recipient for a while, from the first frame on.
@@ -72,6 +73,7 @@ fn leaders_fail(plan: &mut Plan) {
     plan.coordinators = 3;
     plan.asks.push((25_000, Ask::Drain(0)));
     plan.copy_points_per_s = Some(30);
+    plan.is_upgraded = plan.seed % 2 == 1;
     let phases = [Phase::Copy, Phase::Fence, Phase::Sweep];
     for (number, phase) in phases.into_iter().enumerate() {
         let host = coordinator_name(number as u32);

@@ -131,6 +131,8 @@ impl World<'_> {
             shared: self.shared.as_ref().map(Shared::for_one),
             seeds: (0..self.plan.founders).map(|n| net::url(&shard_name(n))).collect(),
             fence_budget_ms: self.plan.fence_budget_ms,
+            is_upgraded: self.plan.is_upgraded,
+            older_records: Arc::default(),
         };
         self.site.machines.insert(host.to_owned(), machine.clone());
         machine
@@ -383,6 +385,8 @@ impl World<'_> {
         }
         let machines = self.site.machines.values();
         let failed = machines.map(|machine| machine.hardware.failed.load(Ordering::SeqCst)).sum();
+        let machines = self.site.machines.values();
+        let older = machines.map(|machine| machine.older_records.load(Ordering::SeqCst)).sum();
         let begun = self.weather.begun.iter();
         Outcome {
             seed: self.plan.seed,
@@ -398,7 +402,10 @@ impl World<'_> {
             unknown: counts.unknown.load(Ordering::SeqCst),
             boots: counts.boots.load(Ordering::SeqCst),
             failed_boots: counts.failed_boots.load(Ordering::SeqCst),
-            more: BTreeMap::from([("failed disk calls".to_owned(), failed)]),
+            more: BTreeMap::from([
+                ("failed disk calls".to_owned(), failed),
+                ("records of the version before".to_owned(), older),
+            ]),
             faults: begun.map(|(kind, count)| ((*kind).to_owned(), *count)).collect(),
             broken: broken.map(|text| (text, self.now_ms(), self.steps)),
         }

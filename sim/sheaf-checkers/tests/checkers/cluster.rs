@@ -25,15 +25,30 @@ fn p6_fires_when_something_is_left_unfinished() {
     let still =
         || EndState { unfinished: vec![], unclean: vec![], stale_routers: vec![], hanging: vec![] };
     let ended = |state| [Fact::Ended { state: Box::new(state) }];
-    quiet(Converges, &ended(still()));
+    quiet(Converges::default(), &ended(still()));
     for state in [
         EndState { unfinished: vec![TransitionId(1)], ..still() },
         EndState { unclean: vec![(NodeId(1), "foreign points".into())], ..still() },
         EndState { stale_routers: vec![(0, Some(MapVersion(1)))], ..still() },
         EndState { hanging: vec![OpId(1)], ..still() },
     ] {
-        fires(Converges, &ended(state), "P6 converges");
+        fires(Converges::default(), &ended(state), "P6 converges");
     }
+}
+
+#[test]
+fn p6_fires_when_a_transition_is_gone_without_an_end() {
+    let at = |revision, phase| stored(revision, &before(), running(1, 1, phase, &after()));
+    let gone = |revision| stored(revision, &before(), None);
+    for phase in [Phase::Prepare, Phase::Copy, Phase::Fence] {
+        fires(Converges::default(), &[at(1, phase), gone(2)], "P6 converges");
+        let other = stored(2, &before(), running(2, 0, Phase::Prepare, &after()));
+        fires(Converges::default(), &[at(1, phase), other], "P6 converges");
+        quiet(Converges::default(), &[at(1, phase), at(2, Phase::Abort), gone(3)]);
+    }
+    let committed = stored(2, &after(), running(1, 1, Phase::Sweep, &after()));
+    let ended = stored(3, &after(), None);
+    quiet(Converges::default(), &[at(1, Phase::Fence), committed, ended]);
 }
 
 #[test]
