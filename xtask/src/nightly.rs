@@ -101,6 +101,7 @@ fn plan(first_seed: u64, hours: f64) -> Vec<Part> {
         Part::of("turmoil-meta", &["sim", "turmoil", "meta", "--seeds", &seeds(100)]),
         Part::of("turmoil", &["sim", "turmoil", "--seeds", &seeds_max, "--minutes", &minutes(0.2)])
             .with_figures(),
+        Part::of("madsim-stores", &["sim", "madsim", "stores"]),
         Part::of("madsim-meta", &["sim", "madsim", "meta", "--seeds", &seeds(100)]),
         Part::of("madsim-stories", &["sim", "madsim", "stories", "--seeds", &seeds(50)]),
         Part::of("madsim", &["sim", "madsim", "--seeds", &seeds_max, "--minutes", &minutes(0.1)])

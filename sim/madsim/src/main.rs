@@ -29,6 +29,7 @@ mod router;
 #[path = "../../turmoil/src/slow.rs"]
 mod slow;
 mod stories;
+mod suite;
 #[path = "../../turmoil/src/trace.rs"]
 mod trace;
 mod watch;
@@ -36,6 +37,7 @@ mod weather;
 mod world;
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -95,6 +97,14 @@ enum Command {
         #[arg(long, value_name = "A..B", default_value = "0..4")]
         seeds: Range,
     },
+    /// The suite that every store passes, on the simulated etcd
+    Stores {
+        #[arg(long, value_name = "A..B", default_value = "0..4")]
+        seeds: Range,
+    },
+    /// That suite once, in this process; for the parent
+    #[command(hide = true)]
+    Suite { seed: u64 },
     /// What CI runs: meta, the stories and some seeds
     Smoke,
     /// One seed in this process; for the parent
@@ -118,6 +128,9 @@ fn run(cli: &Cli) -> anyhow::Result<bool> {
     if let Some(Command::One { seed, story }) = &cli.command {
         return one(*seed, story.as_deref(), cli.log);
     }
+    if let Some(Command::Suite { seed }) = &cli.command {
+        return suite_of_stores(*seed, cli.log);
+    }
     let fleet = fleet::Fleet {
         program: std::env::current_exe()?,
         jobs: cli.jobs.max(1),
@@ -132,12 +145,38 @@ fn run(cli: &Cli) -> anyhow::Result<bool> {
             let names = stories::STORIES.iter().map(|(name, _)| Some((*name).to_owned()));
             fleet.swarm(&names.collect::<Vec<_>>(), *seeds)
         }
+        Some(Command::Stores { seeds }) => stores(&fleet.program, *seeds),
         Some(Command::Smoke) => fleet.smoke(),
         _ => match cli.seed {
             Some(seed) => fleet.replay(&What { seed, story: cli.story.clone() }, cli.log),
             None => fleet.swarm(std::slice::from_ref(&cli.story), cli.seeds),
         },
     }
+}
+
+/// Runs the stores' suite with each of these seeds, in fresh processes.
+fn stores(program: &Path, seeds: Range) -> anyhow::Result<bool> {
+    for seed in seeds.first..seeds.end {
+        println!("the stores' suite, seed {seed}");
+        if !std::process::Command::new(program)
+            .args(["suite", &seed.to_string()])
+            .status()?
+            .success()
+        {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Runs the stores' suite here.
+fn suite_of_stores(seed: u64, log: bool) -> anyhow::Result<bool> {
+    fleet::refuse_chance()?;
+    tracing::subscriber::set_global_default(trace::Trace::new(log))?;
+    in_simulation(seed, async move {
+        println!("{}", suite::run(seed).await);
+        Ok(true)
+    })
 }
 
 /// Runs one seed here. What it came to is the last line of standard output.
@@ -159,16 +198,26 @@ fn one(seed: u64, story: Option<&str>, log: bool) -> anyhow::Result<bool> {
     if log {
         println!("{plan:#?}");
     }
+    in_simulation(seed, async {
+        let mut world = World::new(plan);
+        let outcome = world.run().await;
+        println!("{}{}", fleet::OUTCOME, serde_json::to_string(&outcome)?);
+        Ok(outcome.broken.is_none())
+    })
+}
+
+/// Ends the process: with success if all was well.
+fn in_simulation(
+    seed: u64,
+    run: impl Future<Output = anyhow::Result<bool>>,
+) -> anyhow::Result<bool> {
     let chance = Dice::new(seed, Purpose::Network).number();
     let mut runtime = Runtime::with_seed_and_config(chance, Config::default());
     runtime.set_time_limit(RUN_MAX);
     runtime.block_on(async {
-        let mut world = World::new(plan);
-        let outcome = world.run().await;
-        let mut stdout = std::io::stdout();
-        writeln!(stdout, "{}{}", fleet::OUTCOME, serde_json::to_string(&outcome)?)?;
-        stdout.flush()?;
+        let all_well = run.await?;
+        std::io::stdout().flush()?;
         // Processes must not be dropped outside of their world, and nothing is left to be tidied up.
-        std::process::exit(i32::from(outcome.broken.is_some()))
+        std::process::exit(i32::from(!all_well))
     })
 }
