@@ -134,7 +134,7 @@ async fn a_leader_that_wakes_up_in_the_middle_of_its_successors_migration_does_n
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_of_etcd_that_dies_costs_neither_a_leader_nor_a_transition() {
     let mut victim = 0;
-    rounds(63, 6, async move |_, etcd, _| {
+    rounds(63, 7, async move |_, etcd, _| {
         etcd.kill(victim % 3).await;
         pause_ms(500).await;
         etcd.restart(victim % 3);

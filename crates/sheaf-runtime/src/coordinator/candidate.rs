@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sheaf_coordinator::{Config, Coordinator, CoordinatorRecord};
-use sheaf_stores::{Election, Etag, Look, Store, StoreError};
+use sheaf_stores::{Election, Etag, Loaded, Look, Store, StoreError};
 use sheaf_types::ClusterId;
 use tracing::{info, warn};
 
@@ -115,7 +115,7 @@ impl Candidate {
 
     /// Reads the record and shows it.
     async fn show(&mut self) -> Result<(), StoreError> {
-        let Some(loaded) = self.parts.store.load().await? else { return Ok(()) };
+        let Some(loaded) = self.read().await? else { return Ok(()) };
         let record =
             read_record(&loaded.bytes).map_err(|why| StoreError::Damaged(why.to_string()))?;
         let core = passive(self.parts.clock, &self.parts.config, Arc::new(record));
@@ -124,11 +124,26 @@ impl Candidate {
         Ok(())
     }
 
+    /// What the store holds. Goes on looking at the election meanwhile: a long read mustn't cost the lease.
+    async fn read(&self) -> Result<Option<Loaded>, StoreError> {
+        let looks = async {
+            loop {
+                tokio::time::sleep(LOOK_PAUSE).await;
+                let _kept_by_looking = self.look().await.is_ok();
+            }
+        };
+        tokio::select! {
+            biased;
+            loaded = self.parts.store.load() => loaded,
+            never = looks => never,
+        }
+    }
+
     /// The record with which this coordinator begins; `None`: it leads no longer.
     async fn load(&mut self) -> Option<(CoordinatorRecord, Option<Etag>)> {
         while self.leads() {
             // A load is final: no write of an earlier leader can be applied any more, its key in the election is gone.
-            let loaded = match self.parts.store.load().await {
+            let loaded = match self.read().await {
                 Ok(loaded) => loaded,
                 Err(error) => {
                     self.troubled(&error);

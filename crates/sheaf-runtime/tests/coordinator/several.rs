@@ -4,10 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use sheaf_coordinator::Config;
 use sheaf_runtime::Clock;
 use sheaf_runtime::coordinator::{CandidateParts, CoordinatorHost, Gates, NotDone, Standing};
-use sheaf_stores::{MemoryElection, MemoryStore, Polls, Store};
+use sheaf_stores::{
+    Etag, Loaded, MemoryElection, MemoryStore, Polls, Reply, Store, StoreError, StoreOutcome,
+};
 use sheaf_types::{ClusterId, Term, Time};
 use tokio::time::sleep;
 
@@ -33,6 +36,15 @@ impl Shared {
     }
 
     fn stand(&self, name: &str) -> (CoordinatorHost, Arc<AtomicBool>) {
+        self.stand_with(name, |store| store)
+    }
+
+    /// `through`: what it has between itself and its store.
+    fn stand_with(
+        &self,
+        name: &str,
+        through: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>,
+    ) -> (CoordinatorHost, Arc<AtomicBool>) {
         let said = serde_json::to_string(&me(name)).unwrap();
         let store = Arc::clone(&self.store) as Arc<dyn Store>;
         let is_cut_off = Arc::new(AtomicBool::new(false));
@@ -40,7 +52,7 @@ impl Shared {
             MemoryElection::new(&self.polls, store, said, LEASE_MS, Arc::clone(&is_cut_off));
         let host = CoordinatorHost::stand(CandidateParts {
             clock: self.clock,
-            store: election.store(),
+            store: through(election.store()),
             election: Arc::new(election),
             kind: "memory",
             gates: Arc::clone(&self.gates) as Arc<dyn Gates>,
@@ -57,6 +69,22 @@ impl Shared {
         let second = self.stand("second");
         stands(&second.0, |standing| standing.leader == Some(me("first"))).await;
         [first, second]
+    }
+}
+
+/// A store that answers a load late.
+struct SlowLoads(Arc<dyn Store>, Duration);
+
+impl Store for SlowLoads {
+    fn load(&self) -> Reply<'_, Result<Option<Loaded>, StoreError>> {
+        Box::pin(async {
+            sleep(self.1).await;
+            self.0.load().await
+        })
+    }
+
+    fn compare_and_set(&self, expected: Option<Etag>, bytes: Bytes) -> Reply<'_, StoreOutcome> {
+        self.0.compare_and_set(expected, bytes)
     }
 }
 
@@ -95,6 +123,24 @@ async fn when_a_leader_stops_the_next_one_goes_on_with_its_transition_at_once() 
     tokio::time::timeout(LEASE / 2, leads(&second)).await.expect("it needn't wait for the lease");
     until(&second, |record| record.ended.len() == 1).await;
     assert_eq!((ids(&second), second.look(|core| core.record().term)), (vec![1, 2, 3], Term(2)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_loads_for_longer_than_a_lease_costs_nobody_the_lead() {
+    let shared = Shared::new();
+    let load = 2 * LEASE;
+    let first = shared.stand("first").0;
+    first.found(vec![url(1), url(2)]).await;
+    let slowly = |store| Arc::new(SlowLoads(store, load)) as Arc<dyn Store>;
+    let second = shared.stand_with("second", slowly).0;
+    stands(&second, |standing| standing.leader == Some(me("first"))).await;
+    sleep(load - LEASE / 2).await;
+    let others = first.standing().borrow().followers.clone();
+    assert_eq!(others, vec![me("second")], "it stands while it reads what it shows");
+    first.stop();
+    first.stopped().await;
+    let begins = until(&second, |record| record.term == Term(2));
+    tokio::time::timeout(3 * load, begins).await.expect("its first load is enough");
 }
 
 #[tokio::test(start_paused = true)]
