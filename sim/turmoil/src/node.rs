@@ -58,6 +58,8 @@ pub struct Machine {
     pub fence_budget_ms: Option<u64>,
     /// Before each start the version of Sheaf before this one has run.
     pub is_upgraded: bool,
+    /// Directives leave out whatever a gate knows, as those of large maps do.
+    pub has_short_directives: bool,
     /// Loads of what that has written.
     pub older_records: Arc<AtomicU64>,
 }
@@ -190,7 +192,10 @@ impl Machine {
 /// `sheaf coordinator`
 pub async fn coordinator_process(machine: Machine) -> Result<(), Failure> {
     let transport = Arc::new(net::transport());
-    let gates = HttpGates::new(transport.clone(), None);
+    let mut gates = HttpGates::new(transport.clone(), None);
+    if machine.has_short_directives {
+        gates = gates.with_whole_maps_up_to(0);
+    }
     let gates = Arc::new(WatchedGates { inner: gates, book: Arc::clone(&machine.book) });
     let default = Config::default();
     let fence_budget_ms = machine.fence_budget_ms.unwrap_or(default.fence_budget_ms);

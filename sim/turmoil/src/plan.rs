@@ -71,6 +71,8 @@ pub struct Plan {
     pub coordinators: u32,
     /// Before each start of a coordinator, the version of Sheaf before this one has run.
     pub is_upgraded: bool,
+    /// Maps are left out of directives, or sent as what has changed, as large ones are.
+    pub has_short_directives: bool,
     /// Shards of the new cluster: the first of all.
     pub founders: u32,
     pub shards: u32,
@@ -103,6 +105,7 @@ impl Plan {
             routers: 2,
             coordinators: 1,
             is_upgraded: false,
+            has_short_directives: false,
             founders: 2,
             shards,
             clients: dice.between(3, 5),
@@ -125,6 +128,7 @@ impl Plan {
         let mut dice = Dice::new(seed, Purpose::Coordinators);
         plan.coordinators = dice.pick(&[1, 1, 3]);
         plan.is_upgraded = dice.chance(0.25);
+        plan.has_short_directives = dice.chance(0.5);
         plan.asks = draw_asks(&plan);
         plan.faults = draw_faults(&plan);
         plan

@@ -132,6 +132,7 @@ impl World<'_> {
             seeds: (0..self.plan.founders).map(|n| net::url(&shard_name(n))).collect(),
             fence_budget_ms: self.plan.fence_budget_ms,
             is_upgraded: self.plan.is_upgraded,
+            has_short_directives: self.plan.has_short_directives,
             older_records: Arc::default(),
         };
         self.site.machines.insert(host.to_owned(), machine.clone());

@@ -36,6 +36,11 @@ impl HttpGates {
         Self { transport, authorization, told: ToldMaps::default() }
     }
 
+    /// Maps of more bytes are left out where a gate has them, or sent as what has changed.
+    pub fn with_whole_maps_up_to(self, bytes: usize) -> Self {
+        Self { told: ToldMaps::new(bytes), ..self }
+    }
+
     async fn poll(&self, outgoing: Outgoing) -> Result<PollAnswer, String> {
         let short = self.told.write(&outgoing.url, &outgoing.directive, false);
         let short = short.map_err(|error| error.to_string())?;

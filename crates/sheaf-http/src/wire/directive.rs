@@ -1,6 +1,7 @@
-//! A directive on the wire: with the whole map, or with its checksum for a gate that was told that map before.
+//! A directive on the wire: with whole maps, or without what the gate was told before.
 //!
-//! Decides when a map is left out. A gate that doesn't have it says so, and is told everything; so what is left out is never guessed.
+//! Decides when a map is left out, and when it is sent as its difference from one that the gate has. A gate that doesn't have that one
+//! says so, and is told everything; so what is left out is never guessed.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,10 +10,12 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sheaf_map::Map;
-use sheaf_protocol::{Directive, Order};
+use sheaf_protocol::{CopyOptions, Directive, Order, Stage};
 use sheaf_types::limits::SHARDS_MAX;
-use sheaf_types::{ClusterId, Revision, ShardId, StoreId, Term};
+use sheaf_types::{Attempt, ClusterId, Revision, ShardId, StoreId, Term, TransitionId};
 use twox_hash::XxHash3_128;
+
+use super::map_delta::MapDelta;
 
 /// Bytes of a map that is always sent whole: that of about a hundred shards.
 const WHOLE_BYTES_MAX: usize = 16 * 1024;
@@ -28,11 +31,26 @@ struct Sent<'a> {
     store_id: &'a StoreId,
     #[serde(skip_serializing_if = "Option::is_none")]
     map: Option<&'a RawValue>,
+    /// The difference from the map that was told before.
     #[serde(skip_serializing_if = "Option::is_none")]
-    map_checksum: Option<&'a str>,
-    order: &'a Option<Order>,
+    map_delta: Option<&'a RawValue>,
+    map_checksum: &'a str,
+    order: Option<SentOrder<'a>>,
     sweep: bool,
     retired: bool,
+}
+
+#[derive(Serialize)]
+struct SentOrder<'a> {
+    transition: TransitionId,
+    attempt: Attempt,
+    stage: Stage,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<&'a Map>,
+    /// The difference from the map of the same directive.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_delta: Option<&'a RawValue>,
+    copy: CopyOptions,
 }
 
 #[derive(Deserialize)]
@@ -43,10 +61,33 @@ struct Received {
     shard: ShardId,
     store_id: StoreId,
     map: Option<Arc<Map>>,
+    map_delta: Option<MapDelta>,
     map_checksum: Option<String>,
-    order: Option<Order>,
+    order: Option<ReceivedOrder>,
     sweep: bool,
     retired: bool,
+}
+
+#[derive(Deserialize)]
+struct ReceivedOrder {
+    transition: TransitionId,
+    attempt: Attempt,
+    stage: Stage,
+    next: Option<Arc<Map>>,
+    next_delta: Option<MapDelta>,
+    copy: CopyOptions,
+}
+
+impl ReceivedOrder {
+    /// `None`: its next map is a difference from another map than this one.
+    fn complete(self, map: &Map) -> Option<Order> {
+        let next = match (self.next, self.next_delta) {
+            (Some(next), _) => next,
+            (None, delta) => Arc::new(delta?.apply(map).ok()?),
+        };
+        let Self { transition, attempt, stage, copy, .. } = self;
+        Some(Order { transition, attempt, stage, next, copy })
+    }
 }
 
 /// A map as it is sent.
@@ -65,14 +106,34 @@ impl Text {
     }
 }
 
+/// The difference between two maps as it is sent; `None`: it would be about as long as the whole.
+type Delta = Option<Arc<RawValue>>;
+
+fn delta(old: &Map, new: &Map) -> Result<Delta, serde_json::Error> {
+    let delta = MapDelta::between(old, new);
+    delta.map(|delta| Ok(serde_json::value::to_raw_value(&delta)?.into())).transpose()
+}
+
 /// What a coordinator remembers of the maps that it sent.
-#[derive(Default)]
-pub struct ToldMaps(Mutex<Told>);
+pub struct ToldMaps {
+    told: Mutex<Told>,
+    whole_bytes_max: usize,
+}
+
+impl Default for ToldMaps {
+    fn default() -> Self {
+        Self::new(WHOLE_BYTES_MAX)
+    }
+}
 
 #[derive(Default)]
 struct Told {
     /// The map that was written down last.
     last: Option<Text>,
+    /// The checksum of the one before, and what has changed since.
+    since: Option<(Arc<str>, Delta)>,
+    /// A next map, the map that it is to replace, and the difference.
+    next: Option<(Arc<Map>, Arc<Map>, Delta)>,
     /// By the gate's URL: the checksum of the map that it has, as far as is known.
     by_gate: BTreeMap<String, Arc<str>>,
 }
@@ -80,13 +141,18 @@ struct Told {
 /// A directive that is ready to be sent.
 pub struct Written {
     pub body: Bytes,
-    /// The map is in it.
+    /// Nothing is left out.
     pub is_whole: bool,
     checksum: Arc<str>,
 }
 
 impl ToldMaps {
-    /// The directive for the gate at this URL. `whole`: it has said that it needs the map.
+    /// Maps of up to so many bytes are always sent whole.
+    pub fn new(whole_bytes_max: usize) -> Self {
+        Self { told: Mutex::default(), whole_bytes_max }
+    }
+
+    /// The directive for the gate at this URL. `whole`: it has said that it needs all of it.
     ///
     /// # Errors
     /// It can't be written down.
@@ -96,32 +162,42 @@ impl ToldMaps {
         directive: &Directive,
         whole: bool,
     ) -> Result<Written, serde_json::Error> {
-        let (text, is_whole) = {
+        let (text, map, next_delta) = {
             let mut told = self.lock();
-            let text = match &told.last {
-                Some(text) if Arc::ptr_eq(&text.map, &directive.map) => text.clone(),
-                Some(_) | None => told.last.insert(Text::of(&directive.map)?).clone(),
-            };
-            // One that was never told anything may have it from an earlier coordinator, or may not be there at all.
-            let lacks_it = told.by_gate.get(url).is_some_and(|known| *known != text.checksum);
-            let is_whole = whole || lacks_it || text.json.get().len() <= WHOLE_BYTES_MAX;
-            (text, is_whole)
+            let text = told.text(&directive.map)?;
+            if whole || text.json.get().len() <= self.whole_bytes_max {
+                (text, SentMap::Whole, None)
+            } else {
+                let map = told.map_for(url, &text);
+                let next = directive.order.as_ref().map(|order| &order.next);
+                let next_delta = next.map(|next| told.next_delta(&text.map, next)).transpose()?;
+                (text, map, next_delta.flatten())
+            }
         };
-        let Directive {
-            cluster_id, term, revision, shard, store_id, order, sweep, retired, ..
-        } = directive;
+        let order = directive.order.as_ref().map(|order| SentOrder {
+            transition: order.transition,
+            attempt: order.attempt,
+            stage: order.stage,
+            next: next_delta.is_none().then_some(&*order.next),
+            next_delta: next_delta.as_deref(),
+            copy: order.copy,
+        });
+        let Directive { cluster_id, term, revision, shard, store_id, sweep, retired, .. } =
+            directive;
         let body = serde_json::to_vec(&Sent {
             cluster_id,
             term: *term,
             revision: *revision,
             shard: *shard,
             store_id,
-            map: is_whole.then_some(&*text.json),
-            map_checksum: Some(&text.checksum),
+            map: matches!(map, SentMap::Whole).then_some(&*text.json),
+            map_delta: if let SentMap::Delta(delta) = &map { Some(&**delta) } else { None },
+            map_checksum: &text.checksum,
             order,
             sweep: *sweep,
             retired: *retired,
         })?;
+        let is_whole = matches!(map, SentMap::Whole) && next_delta.is_none();
         Ok(Written { body: body.into(), is_whole, checksum: text.checksum })
     }
 
@@ -135,7 +211,54 @@ impl ToldMaps {
     }
 
     fn lock(&self) -> MutexGuard<'_, Told> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How a map that is large is told.
+enum SentMap {
+    Whole,
+    Delta(Arc<RawValue>),
+    Nothing,
+}
+
+impl Told {
+    /// This map as it is sent.
+    fn text(&mut self, map: &Arc<Map>) -> Result<Text, serde_json::Error> {
+        if let Some(text) = self.last.as_ref().filter(|text| Arc::ptr_eq(&text.map, map)) {
+            return Ok(text.clone());
+        }
+        let text = Text::of(map)?;
+        if let Some(before) = self.last.replace(text.clone()) {
+            self.since = Some((before.checksum, delta(&before.map, map)?));
+        }
+        Ok(text)
+    }
+
+    /// What the gate at this URL is sent of the map that was written down last.
+    fn map_for(&self, url: &str, text: &Text) -> SentMap {
+        match (self.by_gate.get(url), &self.since) {
+            // One that was never told anything may have it from an earlier coordinator, or may not be there at all.
+            (None, _) => SentMap::Nothing,
+            (Some(known), _) if *known == text.checksum => SentMap::Nothing,
+            (Some(known), Some((since, Some(delta)))) if known == since => {
+                SentMap::Delta(Arc::clone(delta))
+            }
+            (Some(_), _) => SentMap::Whole,
+        }
+    }
+
+    fn next_delta(&mut self, map: &Arc<Map>, next: &Arc<Map>) -> Result<Delta, serde_json::Error> {
+        match &self.next {
+            Some((old, new, delta)) if Arc::ptr_eq(old, map) && Arc::ptr_eq(new, next) => {
+                Ok(delta.clone())
+            }
+            Some(_) | None => {
+                let delta = delta(map, next)?;
+                self.next = Some((Arc::clone(map), Arc::clone(next), delta.clone()));
+                Ok(delta)
+            }
+        }
     }
 }
 
@@ -146,7 +269,7 @@ pub struct HeardMap(Mutex<Option<(String, Arc<Map>)>>);
 /// What a gate makes of a directive's bytes.
 pub enum Read {
     Directive(Box<Directive>),
-    /// The map that was left out isn't the one that was told last.
+    /// What was left out isn't of the map that was told last.
     MapNeeded,
 }
 
@@ -158,19 +281,25 @@ impl HeardMap {
     pub fn read(&self, body: &[u8]) -> Result<Read, serde_json::Error> {
         let received: Received = serde_json::from_slice(body)?;
         let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let map = match (received.map, received.map_checksum) {
-            (Some(map), checksum) => {
-                *heard = checksum.map(|checksum| (checksum, Arc::clone(&map)));
-                map
-            }
-            (None, Some(checksum)) => match &*heard {
-                Some((known, map)) if *known == checksum => Arc::clone(map),
-                Some(_) | None => return Ok(Read::MapNeeded),
+        let map = match (received.map, received.map_delta, &*heard) {
+            (Some(map), ..) => map,
+            (None, Some(delta), Some((_, known))) => match delta.apply(known) {
+                Ok(map) => Arc::new(map),
+                Err(_another_base) => return Ok(Read::MapNeeded),
             },
-            (None, None) => return Ok(Read::MapNeeded),
+            (None, None, Some((known, map))) if received.map_checksum.as_ref() == Some(known) => {
+                Arc::clone(map)
+            }
+            (None, ..) => return Ok(Read::MapNeeded),
+        };
+        *heard = received.map_checksum.map(|checksum| (checksum, Arc::clone(&map)));
+        let order = match received.order.map(|order| order.complete(&map)) {
+            Some(None) => return Ok(Read::MapNeeded),
+            Some(Some(order)) => Some(order),
+            None => None,
         };
         let Received { cluster_id, term, revision, shard, store_id, .. } = received;
-        let Received { order, sweep, retired, .. } = received;
+        let Received { sweep, retired, .. } = received;
         Ok(Read::Directive(Box::new(Directive {
             cluster_id,
             term,
@@ -245,10 +374,46 @@ mod tests {
         assert_eq!(heard(&again, &whole).as_ref(), Some(&first));
         let changed = directive(8, 1_000);
         let written = told.write(URL, &changed, false).unwrap();
-        assert!(written.is_whole, "this map is new");
+        assert!(written.body.len() < 700, "only what changed: {} bytes", written.body.len());
         assert_eq!(heard(&gate, &written).as_ref(), Some(&changed));
         // A late directive of before: its map isn't the one that was told last.
         assert_eq!(heard(&gate, &short), None);
+    }
+
+    #[test]
+    fn of_a_large_map_that_changed_only_the_change_is_sent_and_so_of_the_next_one() {
+        let (told, gate) = (ToldMaps::default(), HeardMap::default());
+        let before = directive(7, 1_000);
+        let whole = told.write(URL, &before, true).unwrap();
+        assert_eq!(heard(&gate, &whole).as_ref(), Some(&before));
+        told.sent(URL, &whole);
+        let mut after = directive(8, 1_001);
+        after.order = Some(Order {
+            transition: TransitionId(2),
+            attempt: Attempt(1),
+            stage: Stage::Copy,
+            next: directive(9, 1_002).map,
+            copy: CopyOptions::default(),
+        });
+        let short = told.write(URL, &after, false).unwrap();
+        assert!(!short.is_whole && short.body.len() < 2_000, "{} bytes", short.body.len());
+        assert_eq!(heard(&gate, &short).as_ref(), Some(&after));
+        told.sent(URL, &short);
+        let again = told.write(URL, &after, false).unwrap();
+        assert!(again.body.len() < short.body.len(), "it has the map now");
+        assert_eq!(heard(&gate, &again).as_ref(), Some(&after));
+        // One that never heard of the first map.
+        let other = HeardMap::default();
+        assert_eq!(heard(&other, &short), None);
+        let whole = told.write(URL, &after, true).unwrap();
+        assert!(whole.is_whole && whole.body.len() > 100_000);
+        assert_eq!(heard(&other, &whole).as_ref(), Some(&after));
+        // One that missed a map in between.
+        let late = told.write("http://other:1", &directive(7, 1_000), true).unwrap();
+        told.sent("http://other:1", &late);
+        told.write(URL, &directive(10, 1_003), false).unwrap();
+        let last = directive(11, 1_004);
+        assert!(told.write("http://other:1", &last, false).unwrap().is_whole);
     }
 
     #[test]
