@@ -10,6 +10,8 @@ mod clients;
 #[path = "../../turmoil/src/clock.rs"]
 mod clock;
 mod coordinator;
+#[path = "../../turmoil/src/course.rs"]
+mod course;
 #[path = "../../turmoil/src/dice.rs"]
 mod dice;
 mod etcd;

@@ -5,6 +5,7 @@
 mod book;
 mod clients;
 mod clock;
+mod course;
 mod dice;
 mod disk;
 mod entropy;

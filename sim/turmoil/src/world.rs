@@ -1,35 +1,29 @@
-//! One run: hosts on turmoil's network, the loop that steps it, faults, stages, and the panel that judges.
+//! One run: hosts on turmoil's network, the loop that steps it, and faults as they come and go.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use sheaf_checkers::{EndState, Fact, NodeId, Panel, Phase, Violation};
+use sheaf_checkers::Violation;
 use turmoil::{Builder, Sim};
 
-use crate::book::{Book, Stage};
+use crate::book::Book;
 use crate::clients::{Client, ids};
+use crate::course::{Course, Turn};
 use crate::dice::{Dice, Purpose};
 use crate::disk::Hardware;
 use crate::fleet::Outcome;
 use crate::http_client::Caller;
-use crate::judges;
 use crate::net;
 use crate::node::{self, Machine, Shared};
 use crate::operator::{Operator, shard_name};
-use crate::plan::{Fault, Plan, Planned, When, coordinator_name, router_name};
+use crate::plan::{Fault, Plan, coordinator_name, router_name};
 use crate::slow::Pace;
 use crate::trace;
 use crate::weather::Weather;
 
 pub const OPERATOR: &str = "operator";
-/// Simulated seconds in which a cluster without faults must be founded.
-const SETUP_S_MAX: u64 = 60;
-/// Simulated seconds after the last fault in which all must be quiet.
-const QUIET_S_MAX: u64 = 240;
-/// Simulated seconds that the last reads may take.
-const AUDIT_S_MAX: u64 = 240;
 
 pub fn client_name(number: u64) -> String {
     format!("client-{number}")
@@ -53,14 +47,6 @@ impl Site {
     }
 }
 
-/// A fault with its times, in milliseconds of the run.
-struct Scheduled {
-    begin_ms: u64,
-    end_ms: u64,
-    fault: Fault,
-    begun: bool,
-}
-
 pub struct World<'a> {
     plan: Plan,
     book: Arc<Book>,
@@ -69,15 +55,9 @@ pub struct World<'a> {
     /// The store of several coordinators.
     shared: Option<Shared>,
     weather: Weather,
-    panel: Panel,
-    steps: u64,
-    entered_ms: u64,
-    /// Faults that wait for a phase, and those whose time is known.
-    waiting: Vec<Planned>,
-    scheduled: Vec<Scheduled>,
-    /// Phases that were seen since the cluster was founded.
-    seen: BTreeSet<Phase>,
-    adopted: BTreeMap<u32, (u32, u64)>,
+    course: Course,
+    /// Faults that last, and when they end.
+    lasting: Vec<(u64, Fault)>,
 }
 
 impl World<'_> {
@@ -94,19 +74,15 @@ impl World<'_> {
         if let Some(bytes) = plan.torn_bytes {
             builder.fs().block_size(bytes);
         }
+        let book = Arc::new(Book::default());
         let mut world = Self {
-            book: Arc::new(Book::default()),
             sim: builder.build(),
             site: Site::default(),
             shared: (plan.coordinators > 1).then(Shared::new),
             weather: Weather::default(),
-            panel: judges::panel(),
-            steps: 0,
-            entered_ms: 0,
-            waiting: plan.faults.clone(),
-            scheduled: Vec::new(),
-            seen: BTreeSet::new(),
-            adopted: BTreeMap::new(),
+            course: Course::new(&plan, Arc::clone(&book)),
+            lasting: Vec::new(),
+            book,
             plan,
         };
         world.hosts();
@@ -194,7 +170,12 @@ impl World<'_> {
                 Err(violation) => break Some(violation),
             }
         };
-        self.outcome(broken.map(|violation| violation.to_string()))
+        let machines = || self.site.machines.values();
+        let failed = machines().map(|machine| machine.hardware.failed.load(Ordering::SeqCst));
+        let older = machines().map(|machine| machine.older_records.load(Ordering::SeqCst));
+        let more =
+            [("failed disk calls", failed.sum()), ("records of the version before", older.sum())];
+        self.course.outcome(self.now_ms(), broken.as_ref(), &more, &self.weather.begun)
     }
 
     fn now_ms(&self) -> u64 {
@@ -206,217 +187,35 @@ impl World<'_> {
         trace::at(self.now_ms());
         self.change_weather();
         self.sim.step().map_err(|error| Violation::new("host", error.to_string()))?;
-        self.steps += 1;
-        self.look_at_routers();
-        self.judge()?;
-        self.move_on()
-    }
-
-    fn judge(&mut self) -> Result<(), Violation> {
-        let us = self.now_ms() * 1_000;
-        for fact in self.book.take_facts() {
-            if let Fact::Stored { decided } = &fact {
-                let phase = decided.running.as_ref().map(|running| running.phase);
-                trace::fold(format_args!("{} {} {phase:?}", decided.term, decided.revision));
-                self.reached(phase);
-            }
-            self.panel.tell(us, self.steps, &fact)?;
-        }
-        self.book.take_broken().map_or(Ok(()), Err)
-    }
-
-    fn reached(&mut self, phase: Option<Phase>) {
-        let Some(phase) = phase.filter(|_| self.book.stage() == Stage::Safety) else { return };
-        if !self.seen.insert(phase) {
-            return;
-        }
-        let of_phase = |planned: &Planned| match planned.when {
-            When::Phase(wanted, delay_ms) if wanted == phase => Some(delay_ms),
-            When::Phase(..) | When::At(_) => None,
-        };
-        self.schedule(of_phase);
-    }
-
-    /// Gives those faults their times that `delay_ms` names.
-    fn schedule(&mut self, delay_ms: impl Fn(&Planned) -> Option<u64>) {
+        self.course.steps += 1;
         let now_ms = self.now_ms();
-        for planned in std::mem::take(&mut self.waiting) {
-            let Some(delay_ms) = delay_ms(&planned) else {
-                self.waiting.push(planned);
-                continue;
-            };
-            let begin_ms = now_ms + delay_ms;
-            let end_ms = begin_ms + planned.for_ms;
-            self.scheduled.push(Scheduled { begin_ms, end_ms, fault: planned.fault, begun: false });
+        self.course.judge(now_ms)?;
+        let turn = self.course.move_on(now_ms)?;
+        if turn == Turn::Heals {
+            self.end_faults(|_| true);
         }
+        Ok(turn == Turn::Over)
     }
 
     fn change_weather(&mut self) {
         let now_ms = self.now_ms();
-        let mut scheduled = std::mem::take(&mut self.scheduled);
-        for one in scheduled.iter_mut().filter(|one| !one.begun && one.begin_ms <= now_ms) {
-            one.begun = true;
-            tracing::info!(target: "sheaf_turmoil", "begins: {:?}", one.fault);
-            self.weather.begin(&mut self.sim, &self.site, &self.plan, &one.fault);
+        for due in self.course.begin(now_ms) {
+            tracing::info!(target: "sheaf_turmoil", "begins: {:?}", due.fault);
+            self.weather.begin(&mut self.sim, &self.site, &self.plan, &due.fault);
+            self.lasting.push((due.begin_ms + due.for_ms, due.fault));
         }
-        scheduled.retain(|one| {
-            let over = one.begun && one.end_ms <= now_ms;
-            if over {
-                tracing::info!(target: "sheaf_turmoil", "ends: {:?}", one.fault);
-                self.weather.end(&mut self.sim, &self.site, &self.plan, &one.fault);
-            }
-            !over
-        });
-        self.scheduled = scheduled;
+        self.end_faults(|end_ms| end_ms <= now_ms);
     }
 
-    fn look_at_routers(&mut self) {
-        for (router, (life, host)) in self.book.routers() {
-            let Some(map) = host.map() else { continue };
-            let now = (life, map.version().0);
-            if self.adopted.insert(router, now) != Some(now) {
-                self.book.fact(Fact::RouterAdopted { router, life, version: map.version() });
+    /// Ends those faults of whose end this is true.
+    fn end_faults(&mut self, is_over: impl Fn(u64) -> bool) {
+        for (end_ms, fault) in std::mem::take(&mut self.lasting) {
+            if is_over(end_ms) {
+                tracing::info!(target: "sheaf_turmoil", "ends: {fault:?}");
+                self.weather.end(&mut self.sim, &self.site, &self.plan, &fault);
+            } else {
+                self.lasting.push((end_ms, fault));
             }
         }
     }
-
-    fn enter(&mut self, stage: Stage) {
-        self.book.enter(stage);
-        self.entered_ms = self.now_ms();
-        tracing::info!(target: "sheaf_turmoil", "stage {stage:?}");
-    }
-
-    fn move_on(&mut self) -> Result<bool, Violation> {
-        let now_ms = self.now_ms();
-        let for_ms = now_ms - self.entered_ms;
-        match self.book.stage() {
-            Stage::Setup if self.book.founded.load(Ordering::SeqCst) => {
-                self.enter(Stage::Safety);
-                self.schedule(|planned| match planned.when {
-                    When::At(at_ms) => Some(at_ms),
-                    When::Phase(..) => None,
-                });
-            }
-            Stage::Setup if for_ms > SETUP_S_MAX * 1_000 => {
-                return Err(Violation::new("P6 converges", "the cluster is not founded"));
-            }
-            Stage::Safety if for_ms >= self.plan.safety_ms => self.heal(),
-            Stage::Liveness => {
-                let state = self.end_state();
-                let quiet = is_quiet(&state) && self.book.operator_done.load(Ordering::SeqCst);
-                if quiet {
-                    self.enter(Stage::Audit);
-                } else if for_ms > QUIET_S_MAX * 1_000 {
-                    self.panel.tell(now_ms * 1_000, self.steps, &ended(state))?;
-                    let text = "the operator's ask has no answer that decides";
-                    return Err(Violation::new("P6 converges", text));
-                }
-            }
-            Stage::Audit if self.book.audited.load(Ordering::SeqCst) => {
-                self.panel.tell(now_ms * 1_000, self.steps, &ended(self.end_state()))?;
-                self.panel.finish()?;
-                return Ok(true);
-            }
-            Stage::Audit if for_ms > AUDIT_S_MAX * 1_000 => {
-                return Err(Violation::new("P6 converges", "the last reads don't end"));
-            }
-            _ => {}
-        }
-        Ok(false)
-    }
-
-    /// All faults end, for ever.
-    fn heal(&mut self) {
-        self.enter(Stage::Liveness);
-        self.waiting.clear();
-        for one in std::mem::take(&mut self.scheduled).into_iter().filter(|one| one.begun) {
-            self.weather.end(&mut self.sim, &self.site, &self.plan, &one.fault);
-        }
-        self.book.fact(Fact::Healed);
-    }
-
-    /// What isn't as it should be when all is quiet.
-    fn end_state(&self) -> EndState {
-        let mut state = EndState {
-            unfinished: Vec::new(),
-            unclean: Vec::new(),
-            stale_routers: Vec::new(),
-            hanging: Vec::new(),
-        };
-        let Some(record) = self.book.record() else { return state };
-        let running = record.transition.iter().map(|running| running.id);
-        let queued = record.queue.iter().map(|queued| queued.id);
-        let retiring = record.retiring.iter().filter_map(|retiring| retiring.transition);
-        state.unfinished = running.chain(queued).chain(retiring).collect();
-        for number in 0..self.plan.shards {
-            let url = net::url(&shard_name(number));
-            let Some(ledger) = self.book.ledger(number) else { continue };
-            let entry = record.map.shard_by_url(&url);
-            let version = ledger.map.as_ref().map(|map| map.version());
-            let right = ledger.shard == entry.map(|entry| entry.id)
-                && (entry.is_none()
-                    || (version == Some(record.map.version())
-                        && ledger.order.is_none()
-                        && ledger.clean));
-            if !right {
-                let (shard, clean) = (ledger.shard, ledger.clean);
-                let text = format!("{url} is {shard:?} at {version:?}, clean {clean}");
-                state.unclean.push((NodeId(number), text));
-            }
-        }
-        for (router, (_, host)) in self.book.routers() {
-            let version = host.map().map(|map| map.version());
-            if version != Some(record.map.version()) {
-                state.stale_routers.push((router, version));
-            }
-        }
-        state
-    }
-
-    fn outcome(&self, broken: Option<String>) -> Outcome {
-        let (hash, events) = trace::hash();
-        let counts = &self.book.counts;
-        let record = self.book.record();
-        let ended = record.iter().flat_map(|record| record.ended.iter());
-        let (mut migrations, mut aborts) = (0, 0);
-        for report in ended {
-            let committed = report.committed.is_some();
-            migrations += u64::from(committed);
-            aborts += u64::from(!committed);
-        }
-        let machines = self.site.machines.values();
-        let failed = machines.map(|machine| machine.hardware.failed.load(Ordering::SeqCst)).sum();
-        let machines = self.site.machines.values();
-        let older = machines.map(|machine| machine.older_records.load(Ordering::SeqCst)).sum();
-        let begun = self.weather.begun.iter();
-        Outcome {
-            seed: self.plan.seed,
-            hash: format!("{hash:032x}"),
-            events,
-            simulated_ms: self.now_ms(),
-            steps: self.steps,
-            migrations,
-            aborts,
-            calls: counts.calls.load(Ordering::SeqCst),
-            done: counts.done.load(Ordering::SeqCst),
-            refused: counts.refused.load(Ordering::SeqCst),
-            unknown: counts.unknown.load(Ordering::SeqCst),
-            boots: counts.boots.load(Ordering::SeqCst),
-            failed_boots: counts.failed_boots.load(Ordering::SeqCst),
-            more: BTreeMap::from([
-                ("failed disk calls".to_owned(), failed),
-                ("records of the version before".to_owned(), older),
-            ]),
-            faults: begun.map(|(kind, count)| ((*kind).to_owned(), *count)).collect(),
-            broken: broken.map(|text| (text, self.now_ms(), self.steps)),
-        }
-    }
-}
-
-fn is_quiet(state: &EndState) -> bool {
-    state.unfinished.is_empty() && state.unclean.is_empty() && state.stale_routers.is_empty()
-}
-
-fn ended(state: EndState) -> Fact {
-    Fact::Ended { state: Box::new(state) }
 }
