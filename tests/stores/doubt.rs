@@ -94,7 +94,8 @@ async fn a_renewed_head_stops_nobody_but_the_write_in_doubt() {
     let prefix = fresh_prefix();
     let behind = Behind::a_wire(&etcd, &prefix, Mischief::Late).await;
     let other = store(&etcd.url(&prefix), CALM_MS);
-    for length in [10, 2_000_000] {
+    // Of the longer one, what goes with the head is so short that a writer sends all of it without an answer.
+    for length in [10, 1_100_000] {
         let before = loaded(&behind).await.map(|loaded| loaded.etag);
         let first = stored(&behind, before, pattern(length)).await;
         assert_eq!(loaded(&other).await.map(|loaded| loaded.etag), Some(first));
