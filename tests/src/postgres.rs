@@ -12,7 +12,7 @@ use nix::unistd::{Pid, Uid, User};
 use tokio::process::{Child, Command};
 use tokio_postgres::{Client, NoTls};
 
-use crate::patience::{eventually, pause_ms};
+use crate::patience::eventually;
 use crate::port::Port;
 
 /// Names the folder with PostgreSQL's `bin` and `lib`, for those who have it elsewhere.
@@ -123,24 +123,26 @@ impl Postgres {
         drop(process.stdin.take());
         let gone = tokio::time::timeout(Duration::from_secs(GONE_SECS_MAX), process.wait()).await;
         gone.expect("the server is still there").expect("it is a child");
+        // Until then a new one would refuse to start, as they hold the memory of this one.
+        eventually("the server's other processes have ended", GONE_SECS_MAX, || async {
+            if self.has_processes() { Err("there are some") } else { Ok(()) }
+        })
+        .await;
     }
 
     /// Starts a killed server again, with its data, and waits until it serves.
     pub async fn restart(&mut self) {
         self.spawn();
-        // What is left of the one before may still hold its memory: then it ends at once, and is started anew.
-        for _ in 0..READY_SECS_MAX * 10 {
-            if self.try_admin("postgres").await.is_ok() {
-                return;
-            }
-            pause_ms(100).await;
-            let ended = self.process.as_mut().and_then(|process| process.try_wait().ok().flatten());
-            if ended.is_some() || !self.data().join("postmaster.pid").exists() {
-                self.process = None;
-                self.spawn();
-            }
-        }
-        panic!("the server doesn't start again; {}", self.log_end());
+        self.is_ready().await;
+    }
+
+    /// Whether a process works in its folder of data, as all of a server do.
+    fn has_processes(&self) -> bool {
+        let data = self.data();
+        let all = std::fs::read_dir("/proc").expect("the system shows its processes");
+        let folders =
+            all.flatten().filter_map(|process| std::fs::read_link(process.path().join("cwd")).ok());
+        folders.into_iter().any(|folder| folder == data)
     }
 
     async fn is_ready(&self) {
