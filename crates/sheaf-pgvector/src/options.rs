@@ -16,7 +16,7 @@ const TAKE_OVER_SECS: u64 = 10;
 /// Sessions besides the one that holds the lock. Source: PostgreSQL takes 100 by default, for all its users.
 const SESSIONS_MAX: usize = 16;
 /// Numbers in a collection up to which it is searched exactly. Source: measured, see docs/engines/pgvector.md.
-const EXACT_FLOATS_MAX: u64 = 2_000_000;
+const EXACT_FLOATS_MAX: u64 = 8_000_000;
 /// Seconds until a connection that carries nothing is asked whether the other side lives, and between two asks.
 const KEEPALIVE_SECS: (u64, u64) = (10, 5);
 
