@@ -129,9 +129,9 @@ impl Inner {
         all.get(&id).cloned().ok_or(EngineError::NoCollection(id))
     }
 
-    pub fn know(&self, collection: Collection) {
+    pub fn know(&self, collection: Arc<Collection>) {
         let mut all = self.collections.write().unwrap_or_else(PoisonError::into_inner);
-        all.insert(collection.id, Arc::new(collection));
+        all.insert(collection.id, collection);
     }
 
     pub fn forget(&self, id: CollectionId) {
@@ -168,9 +168,14 @@ impl Inner {
             .map_err(failed)?;
         let listed =
             lease.client.query("SELECT id, config FROM sheaf.collections ORDER BY id", &[]).await;
-        let mut found = BTreeMap::new();
+        let (known, mut found) = (self.all(), BTreeMap::new());
         for row in listed.map_err(failed)? {
             let id = CollectionId(row.get::<_, i64>(0).unsigned_abs());
+            // Its tally and its writers' lock are in use.
+            if let Some(known) = known.get(&id) {
+                found.insert(id, Arc::clone(known));
+                continue;
+            }
             let config: CollectionConfig = serde_json::from_str(row.get(1)).map_err(|error| {
                 damaged(self.place(), &format!("the configuration of {id}: {error}"))
             })?;

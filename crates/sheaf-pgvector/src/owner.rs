@@ -28,6 +28,8 @@ pub struct Owner {
     /// The session that holds the lock.
     session: RwLock<Arc<Session>>,
     regaining: Mutex<()>,
+    /// It was said that the session is lost.
+    is_lost: AtomicBool,
     is_deposed: AtomicBool,
 }
 
@@ -61,6 +63,7 @@ impl Owner {
             place,
             session: RwLock::new(Arc::new(session)),
             regaining: Mutex::new(()),
+            is_lost: AtomicBool::new(false),
             is_deposed: AtomicBool::new(false),
         })
     }
@@ -85,10 +88,12 @@ impl Owner {
         if !self.session().client.is_closed() {
             return Ok(());
         }
-        warn!(
-            place = self.place,
-            "the session that holds the database was lost; nothing is read or written until it is held again"
-        );
+        if !self.is_lost.swap(true, Ordering::AcqRel) {
+            warn!(
+                place = self.place,
+                "the session that holds the database was lost; nothing is read or written until it is held again"
+            );
+        }
         let session = pool.manager().connect().await?;
         if !try_lock(&session.client, &self.place).await? {
             return Err(taken(&self.place, &holder(&session.client).await));
@@ -103,6 +108,7 @@ impl Owner {
             return Err(self.depose());
         }
         *self.session.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(session);
+        self.is_lost.store(false, Ordering::Release);
         info!(place = self.place, "the database is held again");
         Ok(())
     }

@@ -162,7 +162,7 @@ impl Inner {
         let insert = "INSERT INTO sheaf.collections (id, config) VALUES ($1, $2)";
         let number = number_of(id)?;
         self.define(&schema::create(id, &config), insert, &[&number, &text]).await?;
-        self.know(Collection::new(id, config, Tally::default()));
+        self.know(Arc::new(Collection::new(id, config, Tally::default())));
         Ok(())
     }
 
@@ -170,14 +170,17 @@ impl Inner {
     pub async fn drop_collection(&self, id: CollectionId) -> Result<(), EngineError> {
         let _one = self.defining.lock().await;
         self.refresh().await?;
-        if self.collection(id).is_err() {
-            return Ok(());
-        }
+        let Ok(collection) = self.collection(id) else { return Ok(()) };
+        let number = number_of(id)?;
+        // First, so that a call that finds its table gone knows why.
+        self.forget(id);
         let drop = format!("DROP TABLE IF EXISTS {}", crate::collection::table(id));
         let delete = "DELETE FROM sheaf.collections WHERE id = $1";
-        self.define(&drop, delete, &[&number_of(id)?]).await?;
-        self.forget(id);
-        Ok(())
+        let dropped = self.define(&drop, delete, &[&number]).await;
+        if !matches!(dropped, Ok(()) | Err(EngineError::Unknown(_))) {
+            self.know(collection);
+        }
+        dropped
     }
 
     /// One transaction that changes which collections there are.

@@ -63,7 +63,8 @@ fn pgvector(
             return None;
         }
     };
-    if !options.is_local() && !(common.insecure && common.i_know) {
+    let is_accepted = common.insecure && common.i_know;
+    if !options.is_local() && !is_accepted {
         complaints.add(format!(
             "PostgreSQL at {} is on another machine, and what is said to it isn't encrypted: points and password would be \
              readable on the wire; reach it through a TLS tunnel on a loopback address, or type --insecure --i-know if the \
