@@ -117,11 +117,17 @@ impl Cluster {
 
     /// Starts one more node of data, in no map.
     pub async fn add_node(&mut self) -> usize {
+        self.add_node_with(&[]).await
+    }
+
+    /// The same with further arguments.
+    pub async fn add_node_with(&mut self, further: &[&str]) -> usize {
         let name = format!("node-{}", self.nodes.len() + 1);
         let coordinators = self.coordinator_urls();
         let mut arguments: Vec<&str> =
             coordinators.split(' ').flat_map(|url| ["--coordinator", url]).collect();
         arguments.extend(self.all.iter().map(String::as_str));
+        arguments.extend(further);
         let (folder, limit) = (self.folder.path(), self.file_bytes_max);
         let node = Node::try_start(Role::Shard, &name, folder, &arguments, limit).await;
         self.nodes.push(node.unwrap_or_else(|why| panic!("{why}")));
@@ -205,7 +211,7 @@ impl Cluster {
         }
     }
 
-    async fn collection_is_known(&self, router: &Router, name: &str) -> Value {
+    pub async fn collection_is_known(&self, router: &Router, name: &str) -> Value {
         eventually("the collection is known", READY_SECS_MAX, || async {
             let answer = router.client.get(&format!("/v1/collections/{name}")).await;
             let answer = answer.map_err(|gone| gone.to_string())?;

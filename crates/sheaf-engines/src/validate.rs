@@ -8,11 +8,19 @@ use sheaf_types::{CollectionConfig, CollectionId, IndexKind, Metric, PointHash, 
 use crate::score::norm;
 use crate::{EngineError, Search, Write};
 
-/// Checks that an engine with an HNSW index and exact search can hold the collection.
+/// Checks that the embedded engine, or one like it, can hold the collection.
 ///
 /// # Errors
 /// `Invalid` for a dimension out of bounds, `Unsupported` for features that need another engine.
 pub fn collection(config: &CollectionConfig) -> Result<(), EngineError> {
+    collection_of("the embedded engine", config)
+}
+
+/// Checks that an engine with an HNSW index and exact search can hold the collection; `engine` is its name in the refusal.
+///
+/// # Errors
+/// As for [`collection`].
+pub fn collection_of(engine: &str, config: &CollectionConfig) -> Result<(), EngineError> {
     if config.dim == 0 || config.dim > DIM_MAX {
         return Err(EngineError::Invalid(format!(
             "the dimension {} is out of bounds: 1 to {DIM_MAX}",
@@ -40,7 +48,7 @@ pub fn collection(config: &CollectionConfig) -> Result<(), EngineError> {
     match missing {
         None => Ok(()),
         Some(reason) => Err(EngineError::Unsupported(format!(
-            "the embedded engine can't hold the collection {:?}: {reason}",
+            "{engine} can't hold the collection {:?}: {reason}",
             config.name
         ))),
     }

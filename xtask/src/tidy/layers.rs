@@ -8,7 +8,7 @@ use std::path::Path;
 use super::Finding;
 use crate::metadata::{Kind, Package};
 
-const CRATES: [&str; 13] = [
+const CRATES: [&str; 14] = [
     "sheaf",
     "sheaf-coordinator",
     "sheaf-engines",
@@ -16,6 +16,7 @@ const CRATES: [&str; 13] = [
     "sheaf-gate",
     "sheaf-http",
     "sheaf-map",
+    "sheaf-pgvector",
     "sheaf-protocol",
     "sheaf-router",
     "sheaf-runtime",
@@ -35,7 +36,7 @@ const CORES: [&str; 6] = [
 ];
 
 /// A package of the workspace and the packages of the workspace that it may depend on, for tests too.
-const LAYERS: [(&str, &[&str]); 19] = [
+const LAYERS: [(&str, &[&str]); 20] = [
     ("sheaf-types", &[]),
     ("sheaf-map", &["sheaf-types"]),
     ("sheaf-protocol", &["sheaf-types", "sheaf-map"]),
@@ -48,6 +49,7 @@ const LAYERS: [(&str, &[&str]); 19] = [
     ("sheaf-engines", &["sheaf-types", "sheaf-protocol", "sheaf-transport"]),
     ("sheaf-stores", &["sheaf-types", "sheaf-protocol"]),
     ("sheaf-etcd", &["sheaf-types", "sheaf-stores"]),
+    ("sheaf-pgvector", &["sheaf-types", "sheaf-engines"]),
     // The shell.
     (
         "sheaf-runtime",
@@ -118,6 +120,7 @@ const LAYERS: [(&str, &[&str]); 19] = [
             "sheaf-engines",
             "sheaf-stores",
             "sheaf-etcd",
+            "sheaf-pgvector",
             // For its clock.
             "sheaf-runtime",
             "sheaf-transport",

@@ -1,0 +1,26 @@
+//! The suite that every engine passes.
+
+use sheaf_engines::conformance;
+use sheaf_tests::Postgres;
+use sheaf_types::CollectionId;
+
+use crate::{open, options};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_engine_on_postgresql_conforms() {
+    let server = Postgres::start().await;
+    let url = server.database("exact").await;
+    conformance::run(CollectionId(1), || open(options(&url))).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_engine_on_postgresql_conforms_with_every_search_through_the_index() {
+    let server = Postgres::start().await;
+    let url = server.database("indexed").await;
+    let through_the_index = || {
+        let mut options = options(&url);
+        options.exact_floats_max = 0;
+        open(options)
+    };
+    conformance::run(CollectionId(1), through_the_index).await;
+}
