@@ -117,11 +117,16 @@ impl Cluster {
 
     /// Starts one more node of data, in no map.
     pub async fn add_node(&mut self) -> usize {
+        self.add_node_with(&[]).await
+    }
+
+    /// The same, with further arguments.
+    pub async fn add_node_with(&mut self, further: &[&str]) -> usize {
         let name = format!("node-{}", self.nodes.len() + 1);
         let coordinators = self.coordinator_urls();
         let mut arguments: Vec<&str> =
             coordinators.split(' ').flat_map(|url| ["--coordinator", url]).collect();
-        arguments.extend(self.all.iter().map(String::as_str));
+        arguments.extend(self.all.iter().map(String::as_str).chain(further.iter().copied()));
         let (folder, limit) = (self.folder.path(), self.file_bytes_max);
         let node = Node::try_start(Role::Shard, &name, folder, &arguments, limit).await;
         self.nodes.push(node.unwrap_or_else(|why| panic!("{why}")));

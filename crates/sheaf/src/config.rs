@@ -16,7 +16,9 @@ use figment::value::{Dict, Value};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 
-pub use settings::{Common, CoordinatorSettings, LogFormat, RouterSettings, ShardSettings};
+pub use settings::{
+    Common, CoordinatorSettings, EngineKind, LogFormat, RouterSettings, ShardSettings,
+};
 
 /// What the operator commands read from the environment; a daemon isn't bothered by it.
 const OPERATOR_NAMES: [&str; 2] = ["coordinator", "router"];

@@ -3,6 +3,7 @@
 //! Decides the order of starting and stopping; everything else is decided by the parts.
 
 mod coordinator;
+mod engine;
 mod listen;
 mod router;
 mod shard;
@@ -15,7 +16,7 @@ use reqwest::header::HeaderValue;
 use serde::Serialize;
 
 use crate::client::Failure;
-use crate::config::{self, Loaded, LogFormat, RoleSettings};
+use crate::config::{self, EngineKind, Loaded, LogFormat, RoleSettings};
 
 pub use coordinator::run as coordinator;
 pub use router::run as router;
@@ -203,6 +204,18 @@ pub struct ShardFlags {
     #[arg(long, value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     data_dir: Option<PathBuf>,
+    /// The database behind it
+    #[arg(long, value_name = "ENGINE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    engine: Option<EngineKind>,
+    /// Where that is, unless it is embedded: http://HOST:PORT of a Quiver server
+    #[arg(long, value_name = "URL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    engine_url: Option<String>,
+    /// The key that it is shown; better given in the environment or in the file
+    #[arg(long, value_name = "KEY")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    engine_key: Option<String>,
     /// A coordinator; repeat it for several
     #[arg(long, value_name = "URL")]
     #[serde(skip_serializing_if = "Vec::is_empty")]

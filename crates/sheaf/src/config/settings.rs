@@ -111,19 +111,41 @@ impl RoleSettings for CoordinatorSettings {
     const ROLE: &'static str = "coordinator";
 }
 
+/// The database behind a gate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineKind {
+    /// In the data directory.
+    #[default]
+    Embedded,
+    /// A Quiver server.
+    Quiver,
+}
+
 /// A shard's own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ShardSettings {
     pub listen: String,
     pub data_dir: Option<PathBuf>,
+    pub engine: EngineKind,
+    /// `http://HOST:PORT`
+    pub engine_url: Option<String>,
+    pub engine_key: Option<String>,
     #[serde(rename = "coordinator", deserialize_with = "one_or_many")]
     pub coordinators: Vec<String>,
 }
 
 impl Default for ShardSettings {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:7700".to_owned(), data_dir: None, coordinators: Vec::new() }
+        Self {
+            listen: "127.0.0.1:7700".to_owned(),
+            data_dir: None,
+            engine: EngineKind::default(),
+            engine_url: None,
+            engine_key: None,
+            coordinators: Vec::new(),
+        }
     }
 }
 

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use sheaf_engines::{Embedded, EmbeddedOptions, Engine};
 use sheaf_http::gate::{HttpPeers, gate};
 use sheaf_runtime::gate::{GateHost, GateParts};
 use sheaf_runtime::{Clock, entropy};
@@ -11,18 +10,18 @@ use sheaf_stores::{FileStore, Folder};
 use sheaf_transport::HyperTransport;
 use tracing::info;
 
-use super::{ShardFlags, listen};
+use super::{ShardFlags, engine, listen};
 use crate::client::Failure;
 use crate::config::ShardSettings;
 use crate::config::check::{self, Checked, Complaints};
 
-/// The file of the gate's ledger, and the folder of its engine, in the data directory.
+/// The file of the gate's ledger in the data directory.
 const LEDGER_NAME: &str = "ledger";
-const ENGINE_FOLDER: &str = "engine";
 
 struct Settings {
     checked: Checked,
     data_dir: PathBuf,
+    engine: engine::Place,
     coordinators: Vec<String>,
 }
 
@@ -32,8 +31,10 @@ fn settings(flags: &ShardFlags) -> Result<Settings, Failure> {
     let checked = check::common(&loaded.common, &loaded.role.listen, &mut complaints);
     let data_dir = check::data_dir(loaded.role.data_dir.as_ref(), &mut complaints);
     let coordinators = check::coordinators(&loaded.role.coordinators, &mut complaints);
-    let (checked, data_dir) = complaints.or(checked.zip(data_dir)).map_err(super::usage)?;
-    Ok(Settings { checked, data_dir, coordinators })
+    let engine = engine::place(&loaded.common, &loaded.role, &mut complaints);
+    let all = checked.zip(data_dir).zip(engine);
+    let ((checked, data_dir), engine) = complaints.or(all).map_err(super::usage)?;
+    Ok(Settings { checked, data_dir, engine, coordinators })
 }
 
 /// Runs it until SIGTERM or SIGINT.
@@ -41,16 +42,12 @@ fn settings(flags: &ShardFlags) -> Result<Settings, Failure> {
 /// # Errors
 /// The settings can't be used, or it can't start.
 pub async fn run(flags: &ShardFlags) -> Result<(), Failure> {
-    let Settings { checked, data_dir, coordinators } = settings(flags)?;
+    let Settings { checked, data_dir, engine, coordinators } = settings(flags)?;
     crate::logging::start(checked.log, &checked.log_level);
     let listener = listen::bind(checked.listen).await?;
     // Locks the folder, so that no second daemon opens the engine's files.
     let folder = Folder::open(&data_dir).map_err(super::failed)?;
-    let engine_folder = data_dir.join(ENGINE_FOLDER);
-    let engine =
-        tokio::task::spawn_blocking(move || Embedded::open(EmbeddedOptions::new(engine_folder)));
-    let engine = engine.await.map_err(super::failed)?.map_err(super::failed)?;
-    let engine: Arc<dyn Engine> = Arc::new(engine);
+    let engine = engine::open(engine, &folder, LEDGER_NAME).await?;
     let transport = Arc::new(HyperTransport::new(sheaf_transport::HttpOptions::default()));
     let peers = HttpPeers::new(transport, &coordinators, checked.peer_key.as_deref());
     let host = GateHost::open(GateParts {
