@@ -153,3 +153,39 @@ async fn a_server_that_is_down_leaves_everything_as_it_was() {
     server.restart().await;
     assert_eq!(read(&engine, "p").await, Some(first));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn once_its_disk_was_full_quiver_must_be_restarted_before_a_write_is_answered() {
+    let mut server = QuiverServer::start().await;
+    let engine = opened(&server.url()).await;
+    let put = async |id: &str, number: u64| {
+        engine.apply(COLLECTION, vec![Write::Upsert(numbered(id, number))]).await
+    };
+    put("before", 1).await.unwrap();
+    server.limit_files(Some(200)).await;
+    let failing = tokio::spawn({
+        let engine = Arc::clone(&engine);
+        async move { engine.apply(COLLECTION, vec![Write::Upsert(numbered("failing", 2))]).await }
+    });
+    pause_ms(500).await;
+    server.limit_files(None).await;
+    // There is room again, but what Quiver takes now would be gone at its next start.
+    pause_ms(500).await;
+    match put("after", 3).await {
+        Err(EngineError::Unavailable(reason)) => assert!(reason.contains("restart"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
+    assert!(!failing.is_finished(), "nothing settles it before the restart");
+    let refused = open(options(&server.url())).await.err().expect("refused").to_string();
+    assert!(refused.contains("restart"), "{refused}");
+    server.kill().await;
+    server.restart().await;
+    let failed = failing.await.unwrap();
+    assert!(matches!(failed, Err(EngineError::Unknown(_))), "{failed:?}");
+    put("after", 4).await.unwrap();
+    server.kill().await;
+    server.restart().await;
+    for (id, number) in [("before", 1), ("failing", 2), ("after", 4)] {
+        assert_eq!(read(&engine, id).await, Some(numbered(id, number)), "{id}");
+    }
+}

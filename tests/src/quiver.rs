@@ -21,8 +21,10 @@ const GONE_SECS_MAX: u64 = 10;
 /// How to get what these tests need.
 const INSTALL: &str =
     "cargo install quiverdb-cli --version 1.1.0 --locked, or set QUIVER_BIN to the binary";
-/// Runs it until standard input closes: a test that is killed leaves no orphan. Tells the id of the server's process first.
-const RUN: &str = "\"$0\" serve < /dev/null & echo $!; read -r _; kill -9 $!; wait $!";
+/// Runs it until standard input closes: a test that is killed leaves no orphan. Tells the id of the server's process first. A write
+/// beyond a limit of its files fails, and doesn't end it.
+const RUN: &str =
+    "trap '' XFSZ; \"$0\" serve < /dev/null & echo $!; read -r _; kill -9 $!; wait $!";
 
 /// One server.
 pub struct QuiverServer {
@@ -112,6 +114,19 @@ impl QuiverServer {
     /// Lets it go on.
     pub fn thaw(&self) {
         self.signal(Signal::SIGCONT);
+    }
+
+    /// Fills its disk, or makes room on it: no file of it may grow beyond this size; `None`: any may.
+    ///
+    /// # Panics
+    /// The system's `prlimit` can't do it.
+    pub async fn limit_files(&self, bytes: Option<u64>) {
+        let running = self.process.as_ref().expect("it runs");
+        let soft = bytes.map_or_else(|| "unlimited".to_owned(), |bytes| bytes.to_string());
+        let arguments = [format!("--pid={}", running.server), format!("--fsize={soft}:")];
+        let done = Command::new("prlimit").args(&arguments).output().await;
+        let done = done.unwrap_or_else(|why| panic!("prlimit (util-linux) is needed: {why}"));
+        assert!(done.status.success(), "prlimit: {}", String::from_utf8_lossy(&done.stderr));
     }
 
     fn signal(&self, signal: Signal) {

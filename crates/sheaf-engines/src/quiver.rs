@@ -6,6 +6,7 @@
 
 mod apply;
 mod catalogue;
+mod log;
 mod pages;
 mod pushdown;
 mod search;
@@ -30,6 +31,7 @@ use crate::{
 };
 use apply::Stripes;
 use catalogue::Entry;
+use log::Log;
 use pages::Windows;
 use server::{CallError, Server};
 
@@ -82,6 +84,8 @@ struct Inner {
     server: Server,
     options: QuiverOptions,
     held: Mutex<BTreeMap<CollectionId, Arc<Held>>>,
+    /// Held while a write is under way.
+    log: tokio::sync::Mutex<Log>,
     /// One creation or drop at a time.
     changing: tokio::sync::Mutex<()>,
 }
@@ -131,7 +135,9 @@ impl Quiver {
     ) -> Result<Self, EngineError> {
         let server = Server::new(transport, &options.url, options.key.as_deref())?;
         let (held, changing) = (Mutex::default(), tokio::sync::Mutex::default());
-        let inner = Inner { server, options, held, changing };
+        let log = tokio::sync::Mutex::new(Log::Sound);
+        let inner = Inner { server, options, held, log, changing };
+        inner.first_look_at_log().await.map_err(CallError::into_engine_error)?;
         let entries = inner.open_catalogue().await?;
         for (entry, points) in entries {
             let held = Arc::new(Held::new(entry, points));
@@ -152,12 +158,6 @@ impl Inner {
 
     async fn get(&self, path: &str) -> Result<Bytes, CallError> {
         self.server.call(Method::GET, path, Bytes::new(), self.options.read_deadline).await
-    }
-
-    /// A request that changes something.
-    async fn send(&self, method: Method, path: &str, body: &Value) -> Result<Bytes, CallError> {
-        let body = if body.is_null() { Bytes::new() } else { Bytes::from(body.to_string()) };
-        self.server.call(method, path, body, self.options.write_deadline).await
     }
 
     async fn fetch(&self, quiver: &str, body: &Value) -> Result<Vec<wire::Row>, CallError> {

@@ -15,6 +15,7 @@ use sheaf_types::{CollectionId, PointHash, PointId, StoredPoint};
 use tokio::sync::{Mutex, MutexGuard};
 use tracing::warn;
 
+use super::log::Log;
 use super::server::CallError;
 use super::{Held, Inner, wire};
 use crate::{Change, EngineError, Write, validate};
@@ -108,10 +109,8 @@ impl Inner {
     }
 
     async fn write_one(&self, held: &Held, request: &Request) -> Result<(), CallError> {
-        let path = format!("/v1/collections/{}/points", held.name());
-        let (method, body) = (request.method.clone(), request.body.clone());
-        let deadline = self.options.write_deadline;
-        let answer = self.server.call(method, &path, body, deadline).await?;
+        let mut log = self.log.lock().await;
+        let answer = self.request(&mut log, held, request).await?;
         match serde_json::from_slice::<Written>(&answer) {
             Ok(written) if written.points == request.points => Ok(()),
             _ => Err(CallError::Lost(format!(
@@ -120,6 +119,16 @@ impl Inner {
                 String::from_utf8_lossy(&answer).chars().take(200).collect::<String>()
             ))),
         }
+    }
+
+    async fn request(
+        &self,
+        log: &mut Log,
+        held: &Held,
+        request: &Request,
+    ) -> Result<Bytes, CallError> {
+        let path = format!("/v1/collections/{}/points", held.name());
+        self.write_through(log, request.method.clone(), &path, request.body.clone()).await
     }
 
     /// Comes back once nothing of these requests can be carried out any more.
@@ -133,23 +142,18 @@ impl Inner {
     }
 
     async fn try_settle(&self, held: &Held, requests: &[Request]) -> Result<(), CallError> {
-        self.barrier().await?;
+        let mut log = self.log.lock().await;
+        self.barrier(&mut log).await?;
         for request in requests {
-            match self.repeat(held, request).await {
-                Ok(()) => {}
+            // How much of it was new says nothing this time.
+            match self.request(&mut log, held, request).await {
+                Ok(_) => {}
                 Err(error) if error.is(StatusCode::NOT_FOUND) => return Ok(()), // Dropped meanwhile.
                 Err(error) if error.may_pass() => return Err(error),
                 Err(_) => {} // Refused for what it is: it never was carried out either.
             }
         }
         Ok(())
-    }
-
-    /// Sends it once more. How much of it was new says nothing this time.
-    async fn repeat(&self, held: &Held, request: &Request) -> Result<(), CallError> {
-        let path = format!("/v1/collections/{}/points", held.name());
-        let (method, body) = (request.method.clone(), request.body.clone());
-        self.server.call(method, &path, body, self.options.write_deadline).await.map(|_| ())
     }
 }
 

@@ -6,11 +6,13 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sheaf_types::{CollectionConfig, CollectionId, IndexKind, Metric, PointId};
 
+use super::log::Log;
 use super::server::CallError;
 use super::wire;
 use super::{Held, Inner};
@@ -49,6 +51,12 @@ pub struct Shown {
 
 fn entry_id(id: CollectionId) -> String {
     format!("collection-{}", id.0)
+}
+
+/// Where and how a point of the catalogue is written.
+fn entry_request(id: &str, payload: &Value) -> (String, Value) {
+    let body = json!({"points": [{"id": id, "vector": [1.0], "payload": payload}]});
+    (format!("/v1/collections/{CATALOGUE}/points"), body)
 }
 
 /// The name of a new collection: ids are never reused, so neither is it. A user's name may have letters that Quiver's may not.
@@ -100,7 +108,7 @@ impl Inner {
             entries.push(entry);
         }
         // From here on nothing of an earlier life of this shard follows.
-        self.barrier().await.map_err(CallError::into_engine_error)?;
+        self.barrier(&mut *self.log.lock().await).await.map_err(CallError::into_engine_error)?;
         for dropping in entries.extract_if(.., |entry| entry.dropping) {
             self.drop_in_quiver(&dropping).await?;
         }
@@ -145,16 +153,17 @@ impl Inner {
 
     /// Sees the server carry out durable writes, each sent after the one before was answered. Every write of Quiver's passes one
     /// lock, and connections of lost calls were aborted: what they had sent was carried out before these, or never arrives.
-    pub async fn barrier(&self) -> Result<(), CallError> {
+    pub async fn barrier(&self, log: &mut Log) -> Result<(), CallError> {
+        let (path, body) = entry_request(OWNER, &json!({"owner": self.options.owner}));
         for _ in 0..BARRIER_ROUNDS {
-            self.keep_entry(OWNER, &json!({"owner": self.options.owner})).await?;
+            let body = Bytes::from(body.to_string());
+            self.write_through(log, Method::POST, &path, body).await?;
         }
         Ok(())
     }
 
     async fn keep_entry(&self, id: &str, payload: &Value) -> Result<(), CallError> {
-        let body = json!({"points": [{"id": id, "vector": [1.0], "payload": payload}]});
-        let path = format!("/v1/collections/{CATALOGUE}/points");
+        let (path, body) = entry_request(id, payload);
         self.send(Method::POST, &path, &body).await.map(|_| ())
     }
 

@@ -30,6 +30,8 @@ pub enum CallError {
     NotSent(String),
     /// It may have been carried out, or may be yet.
     Lost(String),
+    /// It wasn't sent: the server's log may be torn.
+    Withheld,
     /// The server answered with this status and these words.
     Refused { status: StatusCode, detail: String },
 }
@@ -38,7 +40,7 @@ impl CallError {
     /// Whether the server surely changed nothing. A status of 5xx says nothing about that: Quiver logs a write before it fails.
     pub fn changed_nothing(&self) -> bool {
         match self {
-            Self::NotSent(_) => true,
+            Self::NotSent(_) | Self::Withheld => true,
             Self::Lost(_) => false,
             Self::Refused { status, .. } => {
                 status.is_client_error() || *status == StatusCode::NOT_IMPLEMENTED
@@ -49,7 +51,7 @@ impl CallError {
     /// Whether it may go away by itself or by an operator's hand, so that asking again is worth it.
     pub fn may_pass(&self) -> bool {
         match self {
-            Self::NotSent(_) | Self::Lost(_) => true,
+            Self::NotSent(_) | Self::Lost(_) | Self::Withheld => true,
             Self::Refused { status, .. } => {
                 status.is_server_error()
                     || [
@@ -73,6 +75,11 @@ impl CallError {
             Self::NotSent(reason) | Self::Lost(reason) => {
                 EngineError::Unavailable(format!("the Quiver server doesn't answer: {reason}"))
             }
+            Self::Withheld => EngineError::Unavailable(
+                "the Quiver server has failed a write since it was started, so its log may be torn, and what it takes now \
+                 may be gone at its next start: see in its log why (disk full?), then restart it. Nothing was changed"
+                    .to_owned(),
+            ),
             Self::Refused { status, detail } => match status {
                 StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                     EngineError::Unavailable(format!(
