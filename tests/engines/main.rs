@@ -1,10 +1,14 @@
-//! Engines on real servers: the conformance suite, and what they promise when the server fails. Needs PostgreSQL with pgvector.
+//! Engines on real servers: the conformance suite, and what they promise when the server fails. Needs PostgreSQL with pgvector, and
+//! Quiver.
 
 mod conformance;
 mod doubt;
 mod grow;
 mod kills;
 mod owner;
+mod quiver;
+mod quiver_cluster;
+mod quiver_failures;
 mod server;
 mod wire;
 

@@ -7,6 +7,7 @@ pub mod embedded;
 pub mod filter;
 pub mod memory;
 pub mod port;
+pub mod quiver;
 pub mod score;
 pub mod validate;
 
@@ -17,3 +18,4 @@ pub use port::{
     Accept, Change, Engine, EngineError, EngineStats, Hit, Reply, Scan, ScanPage, ScannedPoint,
     Search, Write,
 };
+pub use quiver::{Quiver, QuiverOptions};

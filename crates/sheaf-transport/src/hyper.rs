@@ -18,6 +18,7 @@ use hyper_util::client::legacy::connect::{Connect, HttpConnector, capture_connec
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::Sleep;
 
+use crate::aborting::AbortingConnector;
 use crate::port::{Body, Limits, Reply, Transport, TransportError};
 
 /// How the client keeps its connections.
@@ -50,12 +51,23 @@ pub struct HyperTransport<C = HttpConnector> {
 impl HyperTransport<HttpConnector> {
     /// A client over TCP, without Nagle's delay.
     pub fn new(options: HttpOptions) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(options.connect_timeout));
-        connector.set_keepalive(Some(Duration::from_secs(30)));
-        Self::with_connector(connector, options)
+        Self::with_connector(tcp(options), options)
     }
+}
+
+impl HyperTransport<AbortingConnector> {
+    /// The same; a connection on which a call was given up is reset, and sends nothing more.
+    pub fn aborting(options: HttpOptions) -> Self {
+        Self::with_connector(AbortingConnector::new(tcp(options)), options)
+    }
+}
+
+fn tcp(options: HttpOptions) -> HttpConnector {
+    let mut connector = HttpConnector::new();
+    connector.set_nodelay(true);
+    connector.set_connect_timeout(Some(options.connect_timeout));
+    connector.set_keepalive(Some(Duration::from_secs(30)));
+    connector
 }
 
 impl<C> HyperTransport<C>

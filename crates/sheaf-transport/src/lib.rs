@@ -3,6 +3,7 @@
 //! Decides which failures prove that a request never left. It knows no path, no JSON and no status code, and never
 //! repeats a request that may have left.
 
+pub mod aborting;
 pub mod hyper;
 pub mod port;
 

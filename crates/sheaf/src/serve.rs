@@ -208,11 +208,15 @@ pub struct ShardFlags {
     #[arg(long, value_name = "ENGINE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     engine: Option<EngineKind>,
-    /// Where that is, unless it is embedded: postgres://USER@HOST:PORT/DATABASE
+    /// Where that is, unless it is embedded: http://HOST:PORT of Quiver, postgres://USER@HOST:PORT/DATABASE of PostgreSQL
     #[arg(long, value_name = "URL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     engine_url: Option<String>,
-    /// The password there; better given in the environment or in the file
+    /// The key that Quiver is shown; better given in the environment or in the file
+    #[arg(long, value_name = "KEY")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    engine_key: Option<String>,
+    /// PostgreSQL's password; better given in the environment or in the file
     #[arg(long, value_name = "PASSWORD")]
     #[serde(skip_serializing_if = "Option::is_none")]
     engine_password: Option<String>,

@@ -118,6 +118,8 @@ pub enum EngineKind {
     /// In the data directory.
     #[default]
     Embedded,
+    /// A Quiver server.
+    Quiver,
     /// PostgreSQL with the vector extension.
     Pgvector,
 }
@@ -129,8 +131,9 @@ pub struct ShardSettings {
     pub listen: String,
     pub data_dir: Option<PathBuf>,
     pub engine: EngineKind,
-    /// `postgres://…`
+    /// `http://HOST:PORT` or `postgres://…`
     pub engine_url: Option<String>,
+    pub engine_key: Option<String>,
     pub engine_password: Option<String>,
     #[serde(rename = "coordinator", deserialize_with = "one_or_many")]
     pub coordinators: Vec<String>,
@@ -143,6 +146,7 @@ impl Default for ShardSettings {
             data_dir: None,
             engine: EngineKind::default(),
             engine_url: None,
+            engine_key: None,
             engine_password: None,
             coordinators: Vec::new(),
         }

@@ -6,12 +6,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use sheaf_engines::{Embedded, EmbeddedOptions, Engine};
+use sheaf_engines::{Embedded, EmbeddedOptions, Engine, Quiver, QuiverOptions};
 use sheaf_pgvector::{PgOptions, PgVector};
+use sheaf_runtime::entropy;
 use sheaf_stores::{Disk, Folder};
+use sheaf_transport::{HttpOptions, HyperTransport};
 
 use crate::client::Failure;
-use crate::config::check::Complaints;
+use crate::config::check::{self, Complaints};
 use crate::config::{Common, EngineKind, ShardSettings};
 
 /// The folder of the embedded engine in the data directory.
@@ -19,10 +21,13 @@ const EMBEDDED_FOLDER: &str = "engine";
 /// The file that says which database the data directory belongs to.
 const DATABASE_FILE: &str = "database";
 const DATABASE_FILE_NEW: &str = "database.new";
+/// How the text in it begins when it is a Quiver server; the same text is kept there. Of a PostgreSQL database it is the number.
+const QUIVER_OWNER: &str = "quiver ";
 
 /// Where a shard's points are.
 pub enum Place {
     Embedded,
+    Quiver { url: String, key: Option<String> },
     Pgvector(Box<PgOptions>),
 }
 
@@ -32,17 +37,40 @@ pub fn place(
     settings: &ShardSettings,
     complaints: &mut Complaints,
 ) -> Option<Place> {
+    let (url, key, password) =
+        (&settings.engine_url, &settings.engine_key, &settings.engine_password);
+    let mut only_for = |given: bool, setting: &str, engine: &str| {
+        if given {
+            complaints.add(format!("{setting} is for {engine}; choose that, or leave it out"));
+        }
+    };
+    if settings.engine != EngineKind::Quiver {
+        only_for(key.is_some(), "engine_key", "--engine quiver");
+    }
+    if settings.engine != EngineKind::Pgvector {
+        only_for(password.is_some(), "engine_password", "--engine pgvector");
+    }
     match settings.engine {
         EngineKind::Embedded => {
-            if settings.engine_url.is_some() || settings.engine_password.is_some() {
-                complaints.add(
-                    "engine_url and engine_password are for an engine elsewhere; add --engine pgvector, or leave them out",
-                );
-            }
+            only_for(url.is_some(), "engine_url", "--engine quiver or pgvector");
             Some(Place::Embedded)
         }
+        EngineKind::Quiver => quiver(common, settings, complaints),
         EngineKind::Pgvector => pgvector(common, settings, complaints),
     }
+}
+
+fn quiver(common: &Common, settings: &ShardSettings, complaints: &mut Complaints) -> Option<Place> {
+    let Some(url) = &settings.engine_url else {
+        complaints
+            .add("the engine quiver needs --engine-url http://HOST:PORT, a server of its own");
+        return None;
+    };
+    let url = check::node_url("engine_url", url, complaints)?;
+    if !is_local(&url) {
+        refuse_open_wire(common, &format!("the Quiver server at {url}"), complaints);
+    }
+    Some(Place::Quiver { url, key: settings.engine_key.clone() })
 }
 
 fn pgvector(
@@ -63,16 +91,28 @@ fn pgvector(
             return None;
         }
     };
-    let is_accepted = common.insecure && common.i_know;
-    if !options.is_local() && !is_accepted {
-        complaints.add(format!(
-            "PostgreSQL at {} is on another machine, and what is said to it isn't encrypted: points and password would be \
-             readable on the wire; reach it through a TLS tunnel on a loopback address, or type --insecure --i-know if the \
-             network is yours alone (keys are still asked for)",
-            options.place()
-        ));
+    if !options.is_local() {
+        refuse_open_wire(common, &format!("PostgreSQL at {}", options.place()), complaints);
     }
     Some(Place::Pgvector(Box::new(options)))
+}
+
+fn refuse_open_wire(common: &Common, server: &str, complaints: &mut Complaints) {
+    if !(common.insecure && common.i_know) {
+        complaints.add(format!(
+            "{server} is on another machine, and what is said to it isn't encrypted: points and password would be readable on \
+             the wire; reach it through a TLS tunnel on a loopback address, or type --insecure --i-know if the network is yours \
+             alone (keys are still asked for)"
+        ));
+    }
+}
+
+/// Whether no other machine is on the way. A name counts as another machine, but for the one that always means this one.
+fn is_local(url: &str) -> bool {
+    let host = reqwest::Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned));
+    let host = host.unwrap_or_default();
+    let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 /// Opens the engine there. `ledger` is the name of the file by which a data directory shows that it was used.
@@ -83,46 +123,74 @@ pub async fn open(place: Place, folder: &Folder, ledger: &str) -> Result<Arc<dyn
     let bound = folder.read(DATABASE_FILE).map_err(super::failed)?;
     let bound = bound.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned());
     let embedded = folder.path().join(EMBEDDED_FOLDER);
+    let is_new = folder.read(ledger).map_err(super::failed)?.is_none();
+    let is_quiver = bound.as_deref().is_some_and(|bound| bound.starts_with(QUIVER_OWNER));
+    let other = match (&place, &bound) {
+        (Place::Embedded, Some(_)) if !is_quiver => Some("a PostgreSQL database"),
+        (Place::Embedded | Place::Pgvector(_), Some(_)) if is_quiver => Some("a Quiver server"),
+        (Place::Quiver { .. }, Some(_)) if !is_quiver => Some("a PostgreSQL database"),
+        (Place::Quiver { .. } | Place::Pgvector(_), None) if embedded.exists() => {
+            Some("the embedded engine")
+        }
+        (Place::Quiver { .. }, None) if !is_new => Some("another server"),
+        _ => None,
+    };
+    if let Some(other) = other {
+        return Err(other_engine(folder.path(), other));
+    }
     match place {
         Place::Embedded => {
-            if let Some(database) = bound {
-                return Err(other_engine(folder.path(), "a PostgreSQL database", &database));
-            }
             let open = move || Embedded::open(EmbeddedOptions::new(embedded));
             let engine = tokio::task::spawn_blocking(open).await.map_err(super::failed)?;
             Ok(Arc::new(engine.map_err(super::failed)?))
         }
-        Place::Pgvector(options) => {
-            if bound.is_none() && embedded.exists() {
-                return Err(other_engine(folder.path(), "the embedded engine", EMBEDDED_FOLDER));
-            }
-            let place = options.place().to_owned();
-            let engine = PgVector::open(*options).await.map_err(super::failed)?;
-            let database = engine.database();
-            match bound {
-                Some(bound) if bound == database => {}
-                None if folder.read(ledger).map_err(super::failed)?.is_none() => {
-                    bind(folder, database).map_err(super::failed)?;
+        Place::Quiver { url, key } => {
+            let owner = match bound {
+                Some(owner) => owner,
+                None => {
+                    let owner = format!("{QUIVER_OWNER}{}", entropy::name());
+                    bind(folder, &owner).map_err(super::failed)?;
+                    owner
                 }
-                Some(_) | None => {
-                    return Err(super::failed(format!(
-                        "{place} is not the database that the data directory {} belongs to ({}): it was made anew, or the two \
-                         were mixed up. Nothing was changed. Give each gate its own pair; a shard whose database is gone is \
-                         replaced by a node with an empty data directory",
-                        folder.path().display(),
-                        bound.as_deref().unwrap_or("none is noted there")
-                    )));
-                }
-            }
-            Ok(Arc::new(engine))
+            };
+            let options =
+                QuiverOptions { may_claim: is_new, ..QuiverOptions::new(url, key, owner) };
+            let transport = Arc::new(HyperTransport::aborting(HttpOptions::default()));
+            let engine = Quiver::open(transport, options).await;
+            Ok(Arc::new(engine.map_err(super::failed)?))
         }
+        Place::Pgvector(options) => open_pgvector(*options, folder, bound, is_new).await,
     }
 }
 
-fn other_engine(folder: &Path, engine: &str, what: &str) -> Failure {
+async fn open_pgvector(
+    options: PgOptions,
+    folder: &Folder,
+    bound: Option<String>,
+    is_new: bool,
+) -> Result<Arc<dyn Engine>, Failure> {
+    let place = options.place().to_owned();
+    let engine = PgVector::open(options).await.map_err(super::failed)?;
+    match bound {
+        Some(bound) if bound == engine.database() => {}
+        None if is_new => bind(folder, engine.database()).map_err(super::failed)?,
+        Some(_) | None => {
+            return Err(super::failed(format!(
+                "{place} is not the database that the data directory {} belongs to ({}): it was made anew, or the two were \
+                 mixed up. Nothing was changed. Give each gate its own pair; a shard whose database is gone is replaced by a \
+                 node with an empty data directory",
+                folder.path().display(),
+                bound.as_deref().unwrap_or("none is noted there")
+            )));
+        }
+    }
+    Ok(Arc::new(engine))
+}
+
+fn other_engine(folder: &Path, engine: &str) -> Failure {
     super::failed(format!(
-        "the data directory {} belongs to {engine} ({what}), and its points are there. Nothing was changed. Start it with that \
-         engine; to move the points, let a node with another one join and drain this one",
+        "the data directory {} belongs to {engine}, and its points are there. Nothing was changed. Start it with that engine; to \
+         move the points, let a node with another one join and drain this one",
         folder.display()
     ))
 }
@@ -139,27 +207,44 @@ mod tests {
     use super::*;
 
     fn complaints(engine: EngineKind, url: Option<&str>, common: Common) -> String {
+        let secret = |of| (engine == of).then(|| "hush".to_owned());
         let settings = ShardSettings {
             engine,
             engine_url: url.map(str::to_owned),
-            engine_password: Some("hush".to_owned()),
+            engine_key: secret(EngineKind::Quiver),
+            engine_password: secret(EngineKind::Pgvector),
             ..ShardSettings::default()
         };
+        said(&settings, &common)
+    }
+
+    fn said(settings: &ShardSettings, common: &Common) -> String {
         let mut complaints = Complaints::default();
-        let place = place(&common, &settings, &mut complaints);
+        let place = place(common, settings, &mut complaints);
         complaints.or(place.map(|_| ())).map_or_else(|error| error.to_string(), |()| String::new())
     }
 
     #[test]
-    fn settings_of_another_engine_or_of_none_are_refused_without_showing_the_password() {
+    fn settings_of_another_engine_or_of_none_are_refused_without_showing_a_secret() {
+        let (quiver, far_quiver) = (Some("http://127.0.0.1:7000"), Some("http://10.0.0.1:7000"));
         let local = Some("postgres://u:hush@127.0.0.1/d");
         let far = Some("postgres://u:hush@10.0.0.1/d");
         let plain = Common::default;
-        let known = Common { insecure: true, i_know: true, ..Common::default() };
-        assert_eq!(complaints(EngineKind::Pgvector, local, plain()), "");
-        assert_eq!(complaints(EngineKind::Pgvector, far, known), "");
+        let known = || Common { insecure: true, i_know: true, ..Common::default() };
+        for (engine, url, common) in [
+            (EngineKind::Quiver, quiver, plain()),
+            (EngineKind::Quiver, Some("http://[::1]:7000"), plain()),
+            (EngineKind::Quiver, far_quiver, known()),
+            (EngineKind::Pgvector, local, plain()),
+            (EngineKind::Pgvector, far, known()),
+        ] {
+            assert_eq!(complaints(engine, url, common), "");
+        }
         for (engine, url, says) in [
-            (EngineKind::Embedded, local, "--engine pgvector"),
+            (EngineKind::Embedded, quiver, "--engine quiver or pgvector"),
+            (EngineKind::Quiver, None, "--engine-url"),
+            (EngineKind::Quiver, local, "http"),
+            (EngineKind::Quiver, far_quiver, "isn't encrypted"),
             (EngineKind::Pgvector, None, "--engine-url"),
             (EngineKind::Pgvector, Some("http://u:hush@h/d"), "postgres://"),
             (EngineKind::Pgvector, far, "isn't encrypted"),
@@ -167,5 +252,10 @@ mod tests {
             let said = complaints(engine, url, plain());
             assert!(said.contains(says) && !said.contains("hush"), "{said}");
         }
+        let secret = Some("hush".to_owned());
+        let settings = ShardSettings { engine_key: secret.clone(), ..ShardSettings::default() };
+        assert!(said(&settings, &plain()).contains("engine_key is for --engine quiver"));
+        let settings = ShardSettings { engine_password: secret, ..ShardSettings::default() };
+        assert!(said(&settings, &plain()).contains("engine_password is for --engine pgvector"));
     }
 }

@@ -1,0 +1,293 @@
+//! A real Quiver 1.1 server behind the gate, over its REST API.
+//!
+//! Decides how the port's promises are kept on top of Quiver's: what a write changed (it reads before it writes; the gate is the only
+//! writer), when a write whose answer was lost is settled, and how pages stay whole though Quiver counts offsets. Keeps no
+//! point on this side for longer than a scan needs it. docs/engines/quiver.md has the limits.
+
+mod apply;
+mod catalogue;
+mod log;
+mod pages;
+mod pushdown;
+mod search;
+mod server;
+mod wire;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+use sheaf_transport::Transport;
+use sheaf_types::{CollectionConfig, CollectionId, PointId, StoredPoint};
+
+use crate::{
+    Accept, Change, Engine, EngineError, EngineStats, Filter, Hit, Reply, Scan, ScanPage, Search,
+    Write,
+};
+use apply::Stripes;
+use catalogue::Entry;
+use log::Log;
+use pages::Windows;
+use server::{CallError, Server};
+
+/// Points that are read at the same time: Quiver gives out one in a request.
+const READS_AT_ONCE: usize = 32;
+
+/// Where the server is, and how it is used.
+#[derive(Clone, Debug)]
+pub struct QuiverOptions {
+    /// `http://HOST:PORT` of a single Quiver node.
+    pub url: String,
+    /// A key with the role admin for all collections.
+    pub key: Option<String>,
+    /// A text that this shard alone has, always the same: no other shard may use the server.
+    pub owner: String,
+    /// Whether a server that knows no owner may be taken: not by a shard that had points in one before.
+    pub may_claim: bool,
+    /// Until a read is given up.
+    pub read_deadline: Duration,
+    /// Until a write's answer counts as lost. It stays in flight until it is settled.
+    pub write_deadline: Duration,
+    /// Collections with this many floats at most are searched exactly, beside Quiver's index.
+    pub exact_floats_max: usize,
+    /// Points in one page of a scan; at most the server's `max_fetch_limit`.
+    pub page_points_max: usize,
+}
+
+impl QuiverOptions {
+    pub fn new(url: impl Into<String>, key: Option<String>, owner: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            key,
+            owner: owner.into(),
+            may_claim: true,
+            read_deadline: Duration::from_secs(30),
+            write_deadline: Duration::from_secs(30),
+            exact_floats_max: 64 * 1024,
+            page_points_max: 10_000,
+        }
+    }
+}
+
+/// The engine. Cheap to clone.
+#[derive(Clone)]
+pub struct Quiver {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    server: Server,
+    options: QuiverOptions,
+    held: Mutex<BTreeMap<CollectionId, Arc<Held>>>,
+    /// Held while a write is under way.
+    log: tokio::sync::Mutex<Log>,
+    /// One creation or drop at a time.
+    changing: tokio::sync::Mutex<()>,
+}
+
+/// A collection that exists.
+struct Held {
+    entry: Entry,
+    windows: Windows,
+    stripes: Stripes,
+    /// About how many points there are: decides only how a search is carried out.
+    points: AtomicU64,
+    is_dropping: AtomicBool,
+}
+
+impl Held {
+    fn new(entry: Entry, points: u64) -> Self {
+        let (windows, stripes) = (Windows::default(), Stripes::default());
+        let (points, is_dropping) = (AtomicU64::new(points), AtomicBool::new(false));
+        Self { entry, windows, stripes, points, is_dropping }
+    }
+
+    fn id(&self) -> CollectionId {
+        self.entry.id
+    }
+
+    fn name(&self) -> &str {
+        &self.entry.quiver
+    }
+
+    fn config(&self) -> &Arc<CollectionConfig> {
+        &self.entry.config
+    }
+
+    fn is_dropping(&self) -> bool {
+        self.is_dropping.load(Ordering::Acquire)
+    }
+}
+
+impl Quiver {
+    /// Takes the server for this shard, and waits until nothing of an earlier life of it can follow.
+    ///
+    /// # Errors
+    /// It doesn't answer, is no Quiver server, is another shard's, or has lost a collection.
+    pub async fn open(
+        transport: Arc<dyn Transport>,
+        options: QuiverOptions,
+    ) -> Result<Self, EngineError> {
+        let server = Server::new(transport, &options.url, options.key.as_deref())?;
+        let (held, changing) = (Mutex::default(), tokio::sync::Mutex::default());
+        let log = tokio::sync::Mutex::new(Log::Sound);
+        let inner = Inner { server, options, held, log, changing };
+        inner.first_look_at_log().await.map_err(CallError::into_engine_error)?;
+        let entries = inner.open_catalogue().await?;
+        for (entry, points) in entries {
+            let held = Arc::new(Held::new(entry, points));
+            inner.all().insert(held.id(), held);
+        }
+        Ok(Self { inner: Arc::new(inner) })
+    }
+}
+
+impl Inner {
+    fn all(&self) -> MutexGuard<'_, BTreeMap<CollectionId, Arc<Held>>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn held(&self, id: CollectionId) -> Result<Arc<Held>, EngineError> {
+        self.all().get(&id).cloned().ok_or(EngineError::NoCollection(id))
+    }
+
+    async fn get(&self, path: &str) -> Result<Bytes, CallError> {
+        self.server.call(Method::GET, path, Bytes::new(), self.options.read_deadline).await
+    }
+
+    async fn fetch(&self, quiver: &str, body: &Value) -> Result<Vec<wire::Row>, CallError> {
+        let path = format!("/v1/collections/{quiver}/fetch");
+        let body = Bytes::from(body.to_string());
+        let answer =
+            self.server.call(Method::POST, &path, body, self.options.read_deadline).await?;
+        wire::read_rows(&answer).map_err(|error| CallError::Lost(error.to_string()))
+    }
+
+    async fn read_one(
+        &self,
+        held: &Held,
+        id: &PointId,
+    ) -> Result<Option<StoredPoint>, EngineError> {
+        let row = if id.as_str().is_empty() {
+            // No path names it. It is the first in the order of ids.
+            let body = json!({"offset": 0, "limit": 1, "with_payload": true, "with_vector": true});
+            let rows = self.fetch(held.name(), &body).await;
+            let rows = rows.map_err(|error| self.missing(held, error))?;
+            rows.into_iter().next().filter(|row| row.id == *id)
+        } else {
+            let body = match self.get(&catalogue::point_path(held.name(), id)).await {
+                Ok(body) => body,
+                Err(CallError::Refused { status: StatusCode::NOT_FOUND, detail })
+                    if detail.is_empty() =>
+                {
+                    return Ok(None);
+                }
+                Err(error) => return Err(self.missing(held, error)),
+            };
+            Some(wire::read_row(&body)?)
+        };
+        Ok(row.and_then(|row| row.into_point(held.id())))
+    }
+
+    async fn read(
+        &self,
+        held: &Held,
+        ids: impl IntoIterator<Item = PointId>,
+    ) -> Result<Vec<Option<StoredPoint>>, EngineError> {
+        let reads = ids.into_iter().map(async |id| self.read_one(held, &id).await);
+        stream::iter(reads).buffered(READS_AT_ONCE).try_collect().await
+    }
+
+    async fn create(
+        &self,
+        id: CollectionId,
+        config: Arc<CollectionConfig>,
+    ) -> Result<(), EngineError> {
+        let _one_at_a_time = self.changing.lock().await;
+        if self.all().contains_key(&id) {
+            return Ok(());
+        }
+        catalogue::check(&config)?;
+        let entry = Entry { id, quiver: catalogue::name_of(id), config, dropping: false };
+        self.create_entry(&entry).await?;
+        self.all().insert(id, Arc::new(Held::new(entry, 0)));
+        Ok(())
+    }
+
+    async fn drop_held(&self, id: CollectionId) -> Result<(), EngineError> {
+        let _one_at_a_time = self.changing.lock().await;
+        let Ok(held) = self.held(id) else { return Ok(()) };
+        held.is_dropping.store(true, Ordering::Release);
+        self.drop_entry(&held.entry).await?;
+        self.all().remove(&id);
+        Ok(())
+    }
+
+    async fn stats(&self) -> Result<EngineStats, EngineError> {
+        let shown = self.shown().await?;
+        let mut stats = EngineStats::default();
+        for held in self.all().values() {
+            let Some(shown) = shown.iter().find(|shown| shown.name == held.name()) else {
+                continue;
+            };
+            held.points.store(shown.count, Ordering::Relaxed);
+            stats.points += shown.count;
+            stats.bytes += shown.count * (4 + 4 * u64::from(held.config().dim));
+        }
+        // Quiver doesn't tell what its files take; at least the vectors are in them.
+        stats.disk_bytes = stats.bytes;
+        Ok(stats)
+    }
+}
+
+impl Engine for Quiver {
+    fn create_collection(&self, id: CollectionId, config: Arc<CollectionConfig>) -> Reply<'_, ()> {
+        Box::pin(self.inner.create(id, config))
+    }
+
+    fn drop_collection(&self, id: CollectionId) -> Reply<'_, ()> {
+        Box::pin(self.inner.drop_held(id))
+    }
+
+    fn collections(&self) -> Reply<'_, Vec<(CollectionId, Arc<CollectionConfig>)>> {
+        let all = self.inner.all();
+        let found = all.values().map(|held| (held.id(), Arc::clone(held.config()))).collect();
+        Box::pin(std::future::ready(Ok(found)))
+    }
+
+    fn apply(&self, id: CollectionId, writes: Vec<Write>) -> Reply<'_, Vec<Change>> {
+        // A task of its own: whoever stops waiting must not keep a lost write from being settled.
+        let inner = Arc::clone(&self.inner);
+        let applying = tokio::spawn(async move { inner.apply(id, writes).await });
+        Box::pin(async move {
+            applying.await.unwrap_or_else(|error| {
+                Err(EngineError::Unknown(format!("the write broke off: {error}")))
+            })
+        })
+    }
+
+    fn get(&self, id: CollectionId, ids: Vec<PointId>) -> Reply<'_, Vec<Option<StoredPoint>>> {
+        Box::pin(async move { self.inner.read(&*self.inner.held(id)?, ids).await })
+    }
+
+    fn scan(&self, id: CollectionId, scan: Scan) -> Reply<'_, ScanPage> {
+        Box::pin(async move { self.inner.scan(&*self.inner.held(id)?, scan).await })
+    }
+
+    fn search(&self, id: CollectionId, search: Search) -> Reply<'_, Vec<Hit>> {
+        Box::pin(async move { self.inner.search(&*self.inner.held(id)?, search).await })
+    }
+
+    fn count(&self, id: CollectionId, accept: Accept, filter: Option<Filter>) -> Reply<'_, u64> {
+        Box::pin(async move { self.inner.count(&*self.inner.held(id)?, accept, filter).await })
+    }
+
+    fn stats(&self) -> Reply<'_, EngineStats> {
+        Box::pin(self.inner.stats())
+    }
+}

@@ -1,0 +1,446 @@
+//! Pages in the order of ids, on top of Quiver's offsets.
+//!
+//! Quiver rescans from the start for each page and counts offsets in a list that changes under it. So pages are large, what
+//! one has shown is kept as a window until a scan has passed it, and a page counts only when it overlaps what was seen: begun
+//! too late, after deletes in front of it, it is asked for anew from further back. Every write of this engine takes
+//! its ids out of the windows; they are read one by one then.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde_json::{Value, json};
+use sheaf_types::{PointBody, PointHash, PointId};
+
+use super::server::CallError;
+use super::wire::Row;
+use super::{Held, Inner};
+use crate::{Accept, EngineError, Filter, Scan, ScanPage, ScannedPoint};
+
+use super::pushdown::pushed_down;
+
+const PAGE_POINTS_MIN: usize = 64;
+/// Bytes of vectors in a page, about.
+const PAGE_BYTES: usize = 16 * 1024 * 1024;
+/// Windows of one collection: as many scans can be under way without reading anything twice.
+const WINDOWS_MAX: usize = 4;
+/// Points of a window at most: one that was written to so much is given up.
+const WINDOW_POINTS_MAX: usize = 20_000;
+/// Ends of pages that are remembered, of each collection.
+const ENDS_MAX: usize = 16;
+/// Requests for one page: each doubles the distance at least, so more are needed only when the list changes faster than it is read.
+const TRIES_MAX: usize = 64;
+
+/// Which points a walk is to see, and what of them.
+#[derive(Clone, Copy)]
+pub struct Wanted<'a> {
+    pub filter: Option<&'a Value>,
+    pub payloads: bool,
+    pub vectors: bool,
+}
+
+/// Points behind an id, none left out.
+pub struct Stretch {
+    pub rows: Vec<Row>,
+    /// There is nothing behind them.
+    pub is_last: bool,
+}
+
+/// What a window knows of an id.
+#[derive(Clone)]
+enum Known {
+    Point(PointHash, PointBody),
+    /// It was written since: it has to be read.
+    Written,
+}
+
+/// All points with ids behind `after`, up to `through`.
+struct Window {
+    after: Option<PointId>,
+    /// `None`: up to the end.
+    through: Option<PointId>,
+    points: BTreeMap<PointId, Known>,
+}
+
+impl Window {
+    fn covers(&self, id: &PointId) -> bool {
+        self.after.as_ref().is_none_or(|after| after < id)
+            && self.through.as_ref().is_none_or(|through| id <= through)
+    }
+
+    /// Whether a scan behind this id finds its next points here.
+    fn continues(&self, after: Option<&PointId>) -> bool {
+        self.after.as_ref() <= after
+            && self.through.as_ref().is_none_or(|through| after.is_none_or(|after| after < through))
+    }
+}
+
+#[derive(Default)]
+struct State {
+    /// The newest last.
+    windows: Vec<Window>,
+    /// Ids that are being written, each with the number of writes.
+    busy: BTreeMap<PointId, usize>,
+    /// Ids that were written since a page was asked for, for each page that is under way.
+    loading: BTreeMap<u64, BTreeSet<PointId>>,
+    next_load: u64,
+    /// The last ids of pages, and where they were.
+    ends: Vec<(PointId, usize)>,
+}
+
+impl State {
+    fn touch(&mut self, id: &PointId) {
+        for window in self.windows.iter_mut().filter(|window| window.covers(id)) {
+            window.points.insert(id.clone(), Known::Written);
+        }
+        self.windows.retain(|window| window.points.len() <= WINDOW_POINTS_MAX);
+        for written in self.loading.values_mut() {
+            written.insert(id.clone());
+        }
+    }
+}
+
+/// The windows of one collection.
+#[derive(Default)]
+pub struct Windows(Mutex<State>);
+
+/// Ids that are being written, until it is dropped.
+pub struct Writing<'a> {
+    windows: &'a Windows,
+    ids: &'a BTreeSet<PointId>,
+}
+
+/// A page that is under way, until it is dropped.
+struct Loading<'a> {
+    windows: &'a Windows,
+    number: u64,
+}
+
+impl Windows {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// No page shows what these ids had before, from here on.
+    pub fn writing<'a>(&'a self, ids: &'a BTreeSet<PointId>) -> Writing<'a> {
+        let mut state = self.state();
+        for id in ids {
+            state.touch(id);
+            *state.busy.entry(id.clone()).or_default() += 1;
+        }
+        Writing { windows: self, ids }
+    }
+
+    fn loading(&self) -> Loading<'_> {
+        let mut state = self.state();
+        let number = state.next_load;
+        state.next_load += 1;
+        state.loading.insert(number, BTreeSet::new());
+        Loading { windows: self, number }
+    }
+
+    fn install(&self, loading: Loading<'_>, mut window: Window) {
+        let mut state = self.state();
+        let written = state.loading.get(&loading.number).into_iter().flatten();
+        let doubtful: Vec<PointId> = written.chain(state.busy.keys()).cloned().collect();
+        for id in doubtful {
+            if window.covers(&id) {
+                window.points.insert(id, Known::Written);
+            }
+        }
+        if state.windows.len() >= WINDOWS_MAX {
+            state.windows.remove(0);
+        }
+        state.windows.push(window);
+    }
+
+    /// The next points behind `after` that a window knows, `points_max` at most; `None`: there is no window.
+    fn next(&self, after: Option<&PointId>, points_max: usize) -> Option<Next> {
+        let state = self.state();
+        let window = state.windows.iter().rev().find(|window| window.continues(after))?;
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let range = window.points.range::<PointId, _>((start, Bound::Unbounded));
+        let points: Vec<(PointId, Known)> =
+            range.take(points_max).map(|(id, known)| (id.clone(), known.clone())).collect();
+        let is_all = points.len() < points_max;
+        Some(Next { points, through: window.through.clone(), is_all })
+    }
+
+    /// A scan has gone to the end of the window that ends here; `last` is the last id that it has seen. What it has seen isn't
+    /// needed again. That nothing is behind it, is: a recipient asks so before each range that it receives.
+    fn passed(&self, through: Option<&PointId>, last: Option<&PointId>) {
+        self.state().windows.retain_mut(|window| {
+            if window.through.as_ref() != through {
+                return true;
+            }
+            if through.is_some() {
+                return false;
+            }
+            if let Some(last) = last.filter(|last| window.after.as_ref() < Some(last)) {
+                window.points = window.points.split_off(last);
+                window.points.remove(last);
+                window.after = Some(last.clone());
+            }
+            true
+        });
+    }
+
+    /// Where the point with this id was, if a page ended with it.
+    fn offset_hint(&self, id: &PointId) -> Option<usize> {
+        self.state().ends.iter().rev().find(|(end, _)| end == id).map(|(_, offset)| *offset)
+    }
+
+    fn remember_end(&self, id: &PointId, offset: usize) {
+        let mut state = self.state();
+        if state.ends.len() >= ENDS_MAX {
+            state.ends.remove(0);
+        }
+        state.ends.push((id.clone(), offset));
+    }
+}
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        let mut state = self.windows.state();
+        for id in self.ids {
+            state.touch(id);
+            let writes = state.busy.get_mut(id).map(|writes| {
+                *writes -= 1;
+                *writes
+            });
+            if writes == Some(0) {
+                state.busy.remove(id);
+            }
+        }
+    }
+}
+
+impl Drop for Loading<'_> {
+    fn drop(&mut self) {
+        self.windows.state().loading.remove(&self.number);
+    }
+}
+
+struct Next {
+    points: Vec<(PointId, Known)>,
+    /// The window's end.
+    through: Option<PointId>,
+    /// There is no more in the window.
+    is_all: bool,
+}
+
+impl Inner {
+    /// One page of Quiver's, with the number of points that was asked for; fewer when they were too many bytes.
+    async fn page(
+        &self,
+        held: &Held,
+        offset: usize,
+        wanted: Wanted<'_>,
+        points: usize,
+    ) -> Result<(Vec<Row>, usize), EngineError> {
+        let (mut points, limit_small) = (points, (points / 16).max(1));
+        loop {
+            let body = json!({
+                "offset": offset, "limit": points, "filter": wanted.filter,
+                "with_payload": wanted.payloads, "with_vector": wanted.vectors,
+            });
+            match self.fetch(held.name(), &body).await {
+                Ok(rows) => return Ok((rows, points)),
+                // Perhaps too large, or too slow.
+                Err(CallError::Lost(_)) if points > limit_small => points = limit_small,
+                Err(error) => return Err(self.missing(held, error)),
+            }
+        }
+    }
+
+    /// The next points behind `after`. `offset` is where they may begin; it is left at the last one that was seen.
+    pub async fn behind(
+        &self,
+        held: &Held,
+        after: Option<&PointId>,
+        offset: &mut usize,
+        wanted: Wanted<'_>,
+    ) -> Result<Stretch, EngineError> {
+        let limit = page_points(held, wanted).min(self.options.page_points_max).max(2);
+        let mut back = 1;
+        for _ in 0..TRIES_MAX {
+            let (mut rows, asked) = self.page(held, *offset, wanted, limit).await?;
+            let overlaps = rows.first().is_some_and(|row| Some(&row.id) <= after);
+            if *offset > 0 && !overlaps {
+                *offset = offset.saturating_sub(back);
+                back *= 8;
+                continue;
+            }
+            let is_last = rows.len() < asked;
+            *offset += rows.len().saturating_sub(1);
+            rows.retain(|row| Some(&row.id) > after);
+            if !rows.is_empty() || is_last {
+                return Ok(Stretch { rows, is_last });
+            }
+        }
+        Err(EngineError::Unavailable(format!(
+            "the collection {} changes faster than it can be read; nothing was changed, ask again",
+            held.name()
+        )))
+    }
+
+    /// The offset of the last point that isn't behind `after`, about.
+    async fn offset_of(&self, held: &Held, after: Option<&PointId>) -> Result<usize, EngineError> {
+        let Some(after) = after else { return Ok(0) };
+        if let Some(offset) = held.windows.offset_hint(after) {
+            return Ok(offset);
+        }
+        let nothing = Wanted { filter: None, payloads: false, vectors: false };
+        let (mut low, mut high) = (0, self.points_of(held).await? as usize);
+        while high - low > 1 {
+            let middle = low + (high - low) / 2;
+            let (rows, _) = self.page(held, middle, nothing, 1).await?;
+            if rows.first().is_some_and(|row| row.id <= *after) {
+                low = middle;
+            } else {
+                high = middle;
+            }
+        }
+        Ok(low)
+    }
+
+    /// Reads a window behind `after`.
+    async fn load(&self, held: &Held, after: Option<&PointId>) -> Result<(), EngineError> {
+        let mut offset = self.offset_of(held, after).await?;
+        let loading = held.windows.loading();
+        let wanted = Wanted { filter: None, payloads: true, vectors: true };
+        let Stretch { rows, is_last } = self.behind(held, after, &mut offset, wanted).await?;
+        let through = rows.last().filter(|_| !is_last).map(|row| row.id.clone());
+        if let Some(through) = &through {
+            held.windows.remember_end(through, offset);
+        }
+        let points = rows.into_iter().filter_map(|row| row.into_point(held.id()));
+        let points = points.map(|point| (point.id, Known::Point(point.hash, point.body))).collect();
+        held.windows.install(loading, Window { after: after.cloned(), through, points });
+        Ok(())
+    }
+
+    pub async fn scan(&self, held: &Held, scan: Scan) -> Result<ScanPage, EngineError> {
+        let mut page = ScanPage::default();
+        if scan.through.is_some() && scan.after >= scan.through {
+            return Ok(page);
+        }
+        // Looks at no more points than it may answer, but for those that aren't accepted.
+        let points_max = scan.points_max.max(1);
+        let next = match held.windows.next(scan.after.as_ref(), points_max) {
+            Some(next) => next,
+            None => {
+                self.load(held, scan.after.as_ref()).await?;
+                let next = held.windows.next(scan.after.as_ref(), points_max);
+                // Other scans may have pushed it out already.
+                next.ok_or_else(|| {
+                    EngineError::Unavailable("too many scans at once; ask again".into())
+                })?
+            }
+        };
+        let is_inside = |id: &PointId| scan.through.as_ref().is_none_or(|through| id <= through);
+        let cut = next.points.iter().position(|(id, _)| !is_inside(id));
+        let inside = &next.points[..cut.unwrap_or(next.points.len())];
+        let mut bytes = 0;
+        let read = self.fresh(held, inside).await?;
+        for ((id, known), read) in inside.iter().zip(read) {
+            if let Some((hash, body)) = read.or_else(|| known.point())
+                && scan.accept.takes(id.placement_key())
+                && scan.filter.as_ref().is_none_or(|filter| filter.holds_for_text(body.payload()))
+            {
+                let size = id.as_str().len() + body.as_bytes().len();
+                if scan.bodies && !page.points.is_empty() && bytes + size > scan.bytes_max {
+                    return Ok(page);
+                }
+                bytes += size;
+                let body = scan.bodies.then_some(body);
+                page.points.push(ScannedPoint { id: id.clone(), hash, body });
+            }
+            page.looked_through = Some(id.clone());
+        }
+        if next.is_all && cut.is_none() {
+            let last = inside.last().map(|(id, _)| id).or(scan.after.as_ref());
+            held.windows.passed(next.through.as_ref(), last);
+            page.looked_through.clone_from(&next.through);
+        }
+        let is_within = |end: &PointId| scan.through.as_ref().is_some_and(|through| through <= end);
+        if cut.is_some() || next.is_all && next.through.as_ref().is_none_or(is_within) {
+            page.looked_through = None;
+        }
+        Ok(page)
+    }
+
+    /// Those of the points that were written since the window was read, as they are now.
+    async fn fresh(
+        &self,
+        held: &Held,
+        points: &[(PointId, Known)],
+    ) -> Result<Vec<Option<(PointHash, PointBody)>>, EngineError> {
+        let written = points.iter().filter(|(_, known)| matches!(known, Known::Written));
+        let written: Vec<PointId> = written.map(|(id, _)| id.clone()).collect();
+        let mut read = self.read(held, written).await?.into_iter();
+        let fresh = |(_, known): &(PointId, Known)| match known {
+            Known::Point(..) => None,
+            Known::Written => read.next().flatten().map(|point| (point.hash, point.body)),
+        };
+        Ok(points.iter().map(fresh).collect())
+    }
+
+    /// Shows every point to `see`, as far as Quiver can tell that the filter may hold for it.
+    pub async fn walk(
+        &self,
+        held: &Held,
+        wanted: Wanted<'_>,
+        mut see: impl FnMut(Vec<Row>),
+    ) -> Result<(), EngineError> {
+        let (mut after, mut offset): (Option<PointId>, usize) = (None, 0);
+        loop {
+            let stretch = self.behind(held, after.as_ref(), &mut offset, wanted).await?;
+            let last = stretch.rows.last().map(|row| row.id.clone());
+            see(stretch.rows);
+            if stretch.is_last {
+                return Ok(());
+            }
+            after = last;
+        }
+    }
+
+    pub async fn count(
+        &self,
+        held: &Held,
+        accept: Accept,
+        filter: Option<Filter>,
+    ) -> Result<u64, EngineError> {
+        if let (Accept::All, None) = (&accept, &filter) {
+            return self.points_of(held).await;
+        }
+        let pushed = filter.as_ref().and_then(pushed_down);
+        let wanted = Wanted { filter: pushed.as_ref(), payloads: filter.is_some(), vectors: false };
+        let mut count = 0;
+        self.walk(held, wanted, |rows| {
+            let counts = |row: &&Row| {
+                accept.takes(row.id.placement_key())
+                    && filter.as_ref().is_none_or(|f| f.holds_for_text(row.payload.as_deref()))
+            };
+            count += rows.iter().filter(counts).count() as u64;
+        })
+        .await?;
+        Ok(count)
+    }
+}
+
+impl Known {
+    fn point(&self) -> Option<(PointHash, PointBody)> {
+        match self {
+            Self::Point(hash, body) => Some((*hash, body.clone())),
+            Self::Written => None,
+        }
+    }
+}
+
+/// Points in one page: as many as are not too many bytes.
+fn page_points(held: &Held, wanted: Wanted<'_>) -> usize {
+    let vector_bytes = if wanted.vectors { held.config().dim as usize * 12 } else { 0 };
+    let payload_bytes = if wanted.payloads { 512 } else { 0 };
+    (PAGE_BYTES / (64 + vector_bytes + payload_bytes)).max(PAGE_POINTS_MIN)
+}

@@ -1,0 +1,261 @@
+//! Points in Quiver's JSON, to the bit and back.
+//!
+//! Quiver reads numbers without correcting the last bit, and reads a stored payload anew at every request. So a number of a
+//! vector is written with enough digits to survive that, and a payload with a float that might not is sent together with
+//! its exact text, which is what comes back.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Number, Value};
+use sheaf_types::{CollectionId, PointBody, PointId, StoredPoint};
+
+use crate::EngineError;
+
+/// The member of a payload that holds its exact text.
+pub const EXACT_MEMBER: &str = "__sheaf_exact__";
+
+/// Digits that fit into a float's 53 bits whatever they are.
+const SURE_DIGITS: usize = 15;
+/// Powers of ten that a float holds exactly.
+const SURE_POWER: i32 = 22;
+
+/// Bytes of the largest request: half of Quiver's default limit.
+pub const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Points in one request: Quiver's default limit.
+pub const REQUEST_POINTS_MAX: usize = 1_000;
+
+/// A point as Quiver shows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    pub id: PointId,
+    /// `None`: it was not asked for, or (of a hit) the point is gone and only the index still has it.
+    pub vector: Option<Vec<f32>>,
+    /// Canonical JSON.
+    pub payload: Option<String>,
+}
+
+impl Row {
+    /// The point, when its vector is there.
+    pub fn into_point(self, collection: CollectionId) -> Option<StoredPoint> {
+        let body = PointBody::encode(&self.vector?, self.payload.as_deref());
+        Some(StoredPoint::new(collection, self.id, body))
+    }
+}
+
+#[derive(Deserialize)]
+struct RowAnswer<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    #[serde(default)]
+    vector: Option<Vec<f32>>,
+    #[serde(borrow, default)]
+    payload: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct RowsAnswer<'a> {
+    #[serde(borrow, alias = "matches")]
+    points: Vec<RowAnswer<'a>>,
+}
+
+/// The points of a `fetch`, or the matches of a `query`.
+///
+/// # Errors
+/// The answer is not of Quiver's form.
+pub fn read_rows(body: &[u8]) -> Result<Vec<Row>, EngineError> {
+    let answer: RowsAnswer<'_> = serde_json::from_slice(body).map_err(|error| no_quiver(&error))?;
+    answer.points.into_iter().map(row).collect()
+}
+
+/// One point.
+///
+/// # Errors
+/// The answer is not of Quiver's form.
+pub fn read_row(body: &[u8]) -> Result<Row, EngineError> {
+    row(serde_json::from_slice(body).map_err(|error| no_quiver(&error))?)
+}
+
+fn row(answer: RowAnswer<'_>) -> Result<Row, EngineError> {
+    let payload = answer.payload.map(|raw| serde_json::from_str::<Value>(raw.get())).transpose();
+    let payload = payload.map_err(|error| no_quiver(&error))?.map(|payload| {
+        match payload.get(EXACT_MEMBER).and_then(Value::as_str) {
+            Some(exact) => exact.to_owned(),
+            None => payload.to_string(),
+        }
+    });
+    Ok(Row { id: PointId::from(answer.id.as_ref()), vector: answer.vector, payload })
+}
+
+/// An answer that can't be understood.
+pub fn no_quiver(error: &serde_json::Error) -> EngineError {
+    EngineError::Unavailable(format!(
+        "the engine's answer is not one of Quiver 1.1: {error}; is there a Quiver server at --engine-url?"
+    ))
+}
+
+/// The bodies of as many requests as these upserts need, in their order, with the number of points in each.
+pub fn upsert_requests<'a>(points: impl Iterator<Item = &'a StoredPoint>) -> Vec<(usize, Bytes)> {
+    let mut requests = Vec::new();
+    let (mut count, mut text) = (0, String::new());
+    for point in points {
+        let one = point_text(point);
+        let is_full = count == REQUEST_POINTS_MAX || text.len() + one.len() > REQUEST_BYTES_MAX;
+        if count > 0 && is_full {
+            requests.push((count, finished("points", &text)));
+            (count, text) = (0, String::new());
+        }
+        if count > 0 {
+            text.push(',');
+        }
+        text.push_str(&one);
+        count += 1;
+    }
+    if count > 0 {
+        requests.push((count, finished("points", &text)));
+    }
+    requests
+}
+
+/// The body of one request that deletes these.
+pub fn delete_request(ids: &[&PointId]) -> Bytes {
+    let texts: Vec<String> = ids.iter().map(|id| Value::from(id.as_str()).to_string()).collect();
+    finished("ids", &texts.join(","))
+}
+
+fn finished(member: &str, items: &str) -> Bytes {
+    Bytes::from(format!(r#"{{"{member}":[{items}]}}"#))
+}
+
+fn point_text(point: &StoredPoint) -> String {
+    let mut text = String::with_capacity(64 + point.body.dim() * 12);
+    text.push_str("{\"id\":");
+    text.push_str(&Value::from(point.id.as_str()).to_string());
+    text.push_str(",\"vector\":");
+    push_vector(&mut text, &point.body.vector());
+    if let Some(payload) = point.body.payload() {
+        text.push_str(",\"payload\":");
+        text.push_str(&held_payload(payload));
+    }
+    text.push('}');
+    text
+}
+
+/// Appends the numbers so that Quiver reads the very same ones.
+pub fn push_vector(text: &mut String, vector: &[f32]) {
+    text.push('[');
+    for (n, number) in vector.iter().enumerate() {
+        if n > 0 {
+            text.push(',');
+        }
+        push_number(text, *number);
+    }
+    text.push(']');
+}
+
+fn push_number(text: &mut String, number: f32) {
+    let start = text.len();
+    // Writing to a string can't fail.
+    let _ = write!(text, "{number:?}");
+    let magnitude = number.abs();
+    let is_sure = number == 0.0 || (1e-9..1e15).contains(&magnitude);
+    let again = text[start..].parse::<f64>().map(|read| (read as f32).to_bits());
+    if !is_sure || again != Ok(number.to_bits()) {
+        // All digits of its exact value as a double: an error in the last bit of that is far from the next float.
+        text.truncate(start);
+        let _ = write!(text, "{:?}", f64::from(number));
+    }
+}
+
+/// The payload as Quiver shall store it.
+fn held_payload(payload: &str) -> Cow<'_, str> {
+    let Ok(Value::Object(mut members)) = serde_json::from_str::<Value>(payload) else {
+        return Cow::Borrowed(payload);
+    };
+    let is_kept = !members.contains_key(EXACT_MEMBER) && members.values().all(is_kept);
+    if is_kept {
+        return Cow::Borrowed(payload);
+    }
+    members.insert(EXACT_MEMBER.to_owned(), Value::from(payload));
+    Cow::Owned(Value::Object(members).to_string())
+}
+
+/// Whether Quiver surely keeps every number of the value.
+fn is_kept(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(_) | Value::String(_) => true,
+        Value::Number(number) => is_number_kept(number),
+        Value::Array(values) => values.iter().all(is_kept),
+        Value::Object(members) => members.values().all(is_kept),
+    }
+}
+
+/// Whether Quiver surely reads the number as it is.
+pub fn is_number_kept(number: &Number) -> bool {
+    if number.is_i64() || number.is_u64() {
+        return true;
+    }
+    let text = number.to_string();
+    let (mantissa, power) = text.split_once(['e', 'E']).unwrap_or((&text, "0"));
+    let fraction = mantissa.split_once('.').map_or(0, |(_, fraction)| fraction.len());
+    let digits = mantissa.bytes().filter(u8::is_ascii_digit).count();
+    let power = power.parse::<i32>().unwrap_or(i32::MAX).saturating_sub(fraction as i32);
+    digits <= SURE_DIGITS && power.abs() <= SURE_POWER
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// How a reader sees a number that only multiplies digits by a power of ten, a bit wrong at times.
+    fn read_roughly(text: &str) -> f64 {
+        let exact: f64 = text.parse().unwrap();
+        f64::from_bits(exact.to_bits() + u64::from(exact != 0.0))
+    }
+
+    proptest! {
+        #[test]
+        fn a_vectors_numbers_survive_a_reader_that_is_wrong_in_the_last_bit(bits in any::<u32>()) {
+            let number = f32::from_bits(bits);
+            prop_assume!(number.is_finite());
+            let mut text = String::new();
+            push_number(&mut text, number);
+            prop_assert_eq!((text.parse::<f64>().unwrap() as f32).to_bits(), bits, "{}", text);
+            if text != format!("{number:?}") {
+                prop_assert_eq!((read_roughly(&text) as f32).to_bits(), bits, "{}", text);
+            }
+        }
+    }
+
+    #[test]
+    fn a_payload_whose_floats_might_change_takes_its_text_along() {
+        for kept in [r#"{"a":1.5,"b":[0.1,-2]}"#, r#"{"i":18446744073709551615}"#, "{}"] {
+            assert_eq!(held_payload(kept), kept);
+        }
+        for changed in
+            [r#"{"a":0.30000000000000004}"#, r#"{"a":[{"b":1e300}]}"#, r#"{"__sheaf_exact__":1}"#]
+        {
+            let held = held_payload(changed).into_owned();
+            let body = format!(r#"{{"id":"x","payload":{held}}}"#);
+            assert_eq!(read_row(body.as_bytes()).unwrap().payload.as_deref(), Some(changed));
+        }
+    }
+
+    #[test]
+    fn requests_are_split_at_their_limits() {
+        let point = |n: usize| {
+            let body = PointBody::encode(&[n as f32], None);
+            StoredPoint::new(CollectionId(1), PointId::from(n.to_string()), body)
+        };
+        let points: Vec<StoredPoint> = (0..2_500).map(point).collect();
+        let requests = upsert_requests(points.iter());
+        let counts: Vec<usize> = requests.iter().map(|(count, _)| *count).collect();
+        assert_eq!(counts, [1_000, 1_000, 500]);
+        assert!(upsert_requests(std::iter::empty()).is_empty());
+    }
+}

@@ -1,0 +1,154 @@
+//! The suite that every engine passes, on a real Quiver server; and what is Quiver's own.
+
+use std::sync::Arc;
+
+use sheaf_engines::conformance;
+use sheaf_engines::{Accept, Engine, EngineError, Quiver, QuiverOptions, Scan, Search, Write};
+use sheaf_tests::QuiverServer;
+use sheaf_transport::{HttpOptions, HyperTransport};
+use sheaf_types::{CollectionConfig, CollectionId, Metric, PointBody, PointId, StoredPoint};
+
+/// The engine as a shard opens it.
+pub async fn open(options: QuiverOptions) -> Result<Quiver, EngineError> {
+    Quiver::open(Arc::new(HyperTransport::aborting(HttpOptions::default())), options).await
+}
+
+pub fn options(url: &str) -> QuiverOptions {
+    QuiverOptions::new(url, None, "this shard")
+}
+
+pub fn config(dim: u32) -> Arc<CollectionConfig> {
+    Arc::new(serde_json::from_value(serde_json::json!({"name": "docs", "dim": dim})).unwrap())
+}
+
+pub fn point(
+    collection: CollectionId,
+    id: &str,
+    vector: &[f32],
+    payload: Option<&str>,
+) -> StoredPoint {
+    StoredPoint::new(collection, PointId::from(id), PointBody::encode(vector, payload))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_quiver_engine_conforms() {
+    let server = QuiverServer::start().await;
+    let url = server.url();
+    conformance::run(CollectionId(1), async || open(options(&url)).await.unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_quiver_engine_conforms_with_small_pages() {
+    let server = QuiverServer::start().await;
+    let url = server.url();
+    let open = async || open(QuiverOptions { page_points_max: 16, ..options(&url) }).await.unwrap();
+    conformance::run(CollectionId(1), open).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_belongs_to_one_shard_and_to_whom_it_gives_its_key() {
+    let server = QuiverServer::start_with_key("secret").await;
+    let refused = |answer: Result<Quiver, EngineError>| answer.err().expect("refused").to_string();
+    let without = refused(open(options(&server.url())).await);
+    assert!(without.contains("--engine-key"), "{without}");
+    let keyed = QuiverOptions { key: Some("secret".to_owned()), ..options(&server.url()) };
+    let engine = open(keyed.clone()).await.unwrap();
+    engine.create_collection(CollectionId(3), config(2)).await.unwrap();
+    let other = refused(open(QuiverOptions { owner: "another".to_owned(), ..keyed.clone() }).await);
+    assert!(other.contains("belongs to another shard"), "{other}");
+    let again = open(keyed).await.unwrap();
+    assert_eq!(again.collections().await.unwrap(), [(CollectionId(3), config(2))]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shard_whose_server_was_emptied_does_not_start_empty() {
+    let server = QuiverServer::start().await;
+    let bound = QuiverOptions { may_claim: false, ..options(&server.url()) };
+    let lost = open(bound.clone()).await.err().expect("refused").to_string();
+    assert!(lost.contains("has lost"), "{lost}");
+    drop(open(options(&server.url())).await.unwrap());
+    open(bound).await.expect("its own server");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_quiver_cannot_hold_is_refused_with_the_reason() {
+    let server = QuiverServer::start().await;
+    let engine = open(options(&server.url())).await.unwrap();
+    let config = |json: serde_json::Value| -> Arc<CollectionConfig> {
+        Arc::new(serde_json::from_value(json).unwrap())
+    };
+    let refused = [
+        (serde_json::json!({"name": "a", "dim": 2, "index": "colbert"}), "several vectors"),
+        (serde_json::json!({"name": "a", "dim": 2, "index": "ivf", "metric": "dot"}), "hnsw"),
+        (serde_json::json!({"name": "a", "dim": 2, "multivector": true}), "multivector"),
+        (serde_json::json!({"name": "a", "dim": 2, "vector_encryption": true}), "encrypt"),
+    ];
+    for (json, says) in refused {
+        match engine.create_collection(CollectionId(1), config(json.clone())).await {
+            Err(EngineError::Unsupported(reason)) => assert!(reason.contains(says), "{reason}"),
+            other => panic!("{json}: {other:?}"),
+        }
+    }
+    let whole = config(serde_json::json!({
+        "name": "Größe/1", "dim": 8, "metric": "cosine", "index": "disk_vamana", "pq_subspaces": 4, "binary": false,
+        "filterable": [{"path": "a.b", "field_type": "keyword"}],
+    }));
+    engine.create_collection(CollectionId(2), Arc::clone(&whole)).await.unwrap();
+    let again = open(options(&server.url())).await.unwrap();
+    assert_eq!(again.collections().await.unwrap(), [(CollectionId(2), whole)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_search_by_the_index_finds_what_a_gate_owns_with_scores_of_ours() {
+    let server = QuiverServer::start().await;
+    let by_index = QuiverOptions { exact_floats_max: 0, ..options(&server.url()) };
+    let (engine, exact) = (open(by_index).await.unwrap(), open(options(&server.url())).await);
+    drop(exact);
+    let id = CollectionId(1);
+    engine.create_collection(id, config(2)).await.unwrap();
+    let points: Vec<StoredPoint> =
+        (0..400).map(|n| point(id, &format!("p{n:03}"), &[n as f32, 0.0], None)).collect();
+    engine.apply(id, points.iter().cloned().map(Write::Upsert).collect()).await.unwrap();
+    let odd = Accept::Only(Arc::new(|key| key.0 % 2 == 1));
+    let search = Search {
+        vector: vec![7.25, 0.0],
+        k: 9,
+        ef: 64,
+        accept: odd.clone(),
+        filter: None,
+        bodies: true,
+    };
+    let hits = engine.search(id, search).await.unwrap();
+    let mut expected: Vec<&StoredPoint> =
+        points.iter().filter(|point| odd.takes(point.id.placement_key())).collect();
+    let distance = |point: &StoredPoint| (point.body.vector()[0] - 7.25).powi(2);
+    expected.sort_by(|a, b| distance(a).total_cmp(&distance(b)));
+    assert_eq!(hits.len(), 9);
+    for (hit, point) in hits.iter().zip(expected) {
+        assert_eq!((&hit.id, hit.score), (&point.id, distance(point)));
+        assert_eq!(hit.body.as_ref(), Some(&point.body));
+    }
+    // More than the index would ever propose that is owned: every point is looked at.
+    let nobody = Accept::Only(Arc::new(|_| false));
+    let search = Search {
+        vector: vec![1.0, 0.0],
+        k: 5,
+        ef: 64,
+        accept: nobody,
+        filter: None,
+        bodies: false,
+    };
+    assert_eq!(engine.search(id, search).await, Ok(Vec::new()));
+    let metric = engine.collections().await.unwrap()[0].1.metric;
+    assert_eq!(metric, Metric::L2);
+    let scan = Scan {
+        after: None,
+        through: None,
+        points_max: 10,
+        bytes_max: 0,
+        bodies: false,
+        accept: Accept::All,
+        filter: None,
+    };
+    assert_eq!(engine.scan(id, scan).await.unwrap().points.len(), 10);
+}
