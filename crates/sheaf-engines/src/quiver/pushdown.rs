@@ -77,7 +77,7 @@ mod tests {
         assert_eq!(wide(json!({"not": {"and": [same, other]}})), None);
         assert_eq!(wide(json!({"not": same})), Some(json!({"not": same})));
         assert_eq!(wide(json!({"eq": {"field": "a", "value": [1]}})), None);
-        assert_eq!(wide(json!({"lt": {"field": "a", "value": 20.5}})).is_some(), true);
+        assert!(wide(json!({"lt": {"field": "a", "value": 20.5}})).is_some());
         assert_eq!(wide(json!({"lt": {"field": "a", "value": 0.30000000000000004}})), None);
         assert_eq!(wide(json!({"and": []})), Some(json!({"and": []})));
     }

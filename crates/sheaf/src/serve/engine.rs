@@ -55,7 +55,8 @@ fn quiver(common: &Common, settings: &ShardSettings, complaints: &mut Complaints
         return None;
     };
     let url = check::node_url("engine_url", url, complaints)?;
-    if !is_local(&url) && !(common.insecure && common.i_know) {
+    let may_be_read = common.insecure && common.i_know;
+    if !is_local(&url) && !may_be_read {
         complaints.add(format!(
             "the Quiver server at {url} is on another machine, and what is said to it isn't encrypted: points and key \
              would be readable on the wire; reach it through a TLS tunnel on a loopback address, or type --insecure \
