@@ -66,6 +66,11 @@ fn quiver(common: &Common, settings: &ShardSettings, complaints: &mut Complaints
             .add("the engine quiver needs --engine-url http://HOST:PORT, a server of its own");
         return None;
     };
+    if url.contains('@') {
+        // Not shown: it may be a secret.
+        complaints.add("engine_url has a user or a password in it; give http://HOST:PORT of the Quiver server, and --engine-key");
+        return None;
+    }
     let url = check::node_url("engine_url", url, complaints)?;
     if !is_local(&url) {
         refuse_open_wire(common, &format!("the Quiver server at {url}"), complaints);
@@ -243,7 +248,8 @@ mod tests {
         for (engine, url, says) in [
             (EngineKind::Embedded, quiver, "--engine quiver or pgvector"),
             (EngineKind::Quiver, None, "--engine-url"),
-            (EngineKind::Quiver, local, "http"),
+            (EngineKind::Quiver, local, "http://HOST:PORT"),
+            (EngineKind::Quiver, Some("postgres://h/d"), "http"),
             (EngineKind::Quiver, far_quiver, "isn't encrypted"),
             (EngineKind::Pgvector, None, "--engine-url"),
             (EngineKind::Pgvector, Some("http://u:hush@h/d"), "postgres://"),
