@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use sheaf_types::limits::{IDEMPOTENCY_KEYS_MAX, PENDING_ASKS_MAX};
 use sheaf_types::{Time, mark};
 
+use crate::adoption::{self, Adopted};
 use crate::config::Config;
 use crate::contacts::Contacts;
 use crate::effect::{Effects, Reply, WakeReason};
@@ -229,6 +230,11 @@ fn dispatch(
             membership::check_empty(&draft, contacts)?;
             transit(draft, Wanted::Grow(shards), &AskedOptions::default())
         }
+        Ask::Adopt { shards, next_shard, version, collections } => {
+            let wanted =
+                Adopted { shards, next_shard: *next_shard, version: *version, collections };
+            adoption::adopt(draft, now, &wanted, &waiter.identities)
+        }
         Ask::Grow { shards, options } => transit(draft, Wanted::Grow(shards), options),
         Ask::Drain { shard, options } => {
             transit(draft, Wanted::As(Request::Drain { shard: *shard }), options)
@@ -294,10 +300,11 @@ fn transit(
 
 impl Ask {
     /// The nodes that it names.
-    fn nodes_mut(&mut self) -> &mut [NewShard] {
+    fn nodes_mut(&mut self) -> Vec<&mut NewShard> {
         match self {
-            Self::AddShards { shards } | Self::Grow { shards, .. } => shards,
-            Self::Replace { with, .. } => std::slice::from_mut(with),
+            Self::AddShards { shards } | Self::Grow { shards, .. } => shards.iter_mut().collect(),
+            Self::Adopt { shards, .. } => shards.iter_mut().map(|shard| &mut shard.node).collect(),
+            Self::Replace { with, .. } => vec![with],
             Self::Drain { .. }
             | Self::Reweight { .. }
             | Self::Promote { .. }
@@ -308,7 +315,7 @@ impl Ask {
             | Self::Throttle { .. }
             | Self::Cancel { .. }
             | Self::CreateCollection { .. }
-            | Self::DropCollection { .. } => &mut [],
+            | Self::DropCollection { .. } => Vec::new(),
         }
     }
 }

@@ -91,7 +91,7 @@ fn rebase(record: &mut CoordinatorRecord) -> Result<(), AskRefusal> {
     Ok(())
 }
 
-fn check(config: &CollectionConfig) -> Result<(), AskRefusal> {
+pub(crate) fn check(config: &CollectionConfig) -> Result<(), AskRefusal> {
     let bad = |why: String| Err(AskRefusal::BadCollection { why });
     if config.name.is_empty() {
         return bad("its name is empty".to_owned());

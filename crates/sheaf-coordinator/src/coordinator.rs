@@ -6,6 +6,7 @@ use sheaf_map::{Map, Moves};
 use sheaf_types::buggify::Buggify;
 use sheaf_types::{Time, TransitionId, mark};
 
+use crate::adoption;
 use crate::asks::{self, Asks, Caller, Decided};
 use crate::autoscale::{self, Verdict};
 use crate::config::Config;
@@ -208,7 +209,8 @@ impl Coordinator {
             return true;
         }
         let facts = self.facts();
-        let record = membership::let_go(facts.record, facts.contacts, self.now)
+        let record = adoption::prove(facts.record, facts.contacts, self.now)
+            .or_else(|| membership::let_go(facts.record, facts.contacts, self.now))
             .or_else(|| moves::begin_next(&facts));
         match record {
             Some(record) => {
@@ -291,6 +293,7 @@ impl Coordinator {
         let transition = match reply {
             Reply::Accepted { transition, .. } => Some(*transition),
             Reply::Added { .. }
+            | Reply::Adopted { .. }
             | Reply::Removed { .. }
             | Reply::Forgotten { .. }
             | Reply::Replicated { .. }

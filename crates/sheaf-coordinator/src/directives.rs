@@ -59,6 +59,7 @@ fn intent(record: &CoordinatorRecord, shard: &ShardEntry, leaving: Leaving) -> I
         order,
         sweep,
         retired,
+        unproven: record.unproven,
     };
     Intent { url: shard.primary_url.clone(), directive }
 }
@@ -89,12 +90,12 @@ fn stage(phase: &Phase) -> Option<Stage> {
     }
 }
 
-/// Every owner under the map is known to hold its points, except between a commit and its confirmation. A fenced
-/// gate has better things to do.
+/// Every owner under the map is known to hold its points, except between a commit and its confirmation, and in a cluster that
+/// is unproven. A fenced gate has better things to do.
 fn may_sweep(record: &CoordinatorRecord, order: Option<&Order>) -> bool {
     let confirmed = !matches!(
         record.transition,
         Some(Transition { phase: Phase::Sweep { permitted: false }, .. })
     );
-    confirmed && order.is_none_or(|order| order.stage != Stage::Fence)
+    confirmed && !record.unproven && order.is_none_or(|order| order.stage != Stage::Fence)
 }

@@ -86,6 +86,11 @@ pub enum Reply {
         shards: Vec<ShardId>,
         version: MapVersion,
     },
+    /// The shards are in the map, with what their engines hold.
+    Adopted {
+        shards: Vec<ShardId>,
+        version: MapVersion,
+    },
     /// The shard is out of the map.
     Removed {
         shard: ShardId,

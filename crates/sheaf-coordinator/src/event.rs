@@ -93,6 +93,14 @@ pub struct NewShard {
     pub weight: Weight,
 }
 
+/// A shard that keeps its id and its points.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdoptedShard {
+    pub id: ShardId,
+    pub node: NewShard,
+}
+
 impl NewShard {
     /// A node without replicas, of weight 1.
     pub fn at(url: &str) -> Self {
@@ -127,6 +135,16 @@ pub enum Ask {
     /// The first shards of a cluster, at once. On a map that has shards: a transition, refused if there are points.
     AddShards {
         shards: Vec<NewShard>,
+    },
+    /// Take over a cluster that has points already: its shards under their ids, and its collections (ADR 0006). On a map that has
+    /// neither.
+    Adopt {
+        shards: Vec<AdoptedShard>,
+        /// Ids below were given out by the old coordinator.
+        next_shard: ShardId,
+        /// The version of the old map; the new one is later.
+        version: MapVersion,
+        collections: Vec<CollectionConfig>,
     },
     Grow {
         shards: Vec<NewShard>,

@@ -4,6 +4,7 @@
 //! `Coordinator::handle(now, event) -> Effects` is the whole interface. Every decision is one record, made durable by one
 //! compare-and-set before anything follows from it. The core never touches a point, reads no clock and performs no I/O.
 
+mod adoption;
 mod asks;
 mod autoscale;
 mod catalogue;
@@ -29,8 +30,8 @@ pub use config::Config;
 pub use coordinator::Coordinator;
 pub use effect::{Effects, Outgoing, Reply, StoreWrite, WakeReason};
 pub use event::{
-    Ask, Asked, AskedOptions, CopyLimits, Event, Identity, NewShard, PollAnswer, StoreOutcome,
-    StoreRead, Token,
+    AdoptedShard, Ask, Asked, AskedOptions, CopyLimits, Event, Identity, NewShard, PollAnswer,
+    StoreOutcome, StoreRead, Token,
 };
 pub use plan::{COPY_RATE_DEFAULT, PairPlan, Plan, PlanRequest, Planner};
 pub use record::{

@@ -93,7 +93,10 @@ pub(crate) fn check_urls(record: &CoordinatorRecord, node: &NewShard) -> Result<
     Ok(())
 }
 
-fn identify<'a>(url: &str, identities: &'a Identities) -> Result<&'a GateReport, AskRefusal> {
+pub(crate) fn identify<'a>(
+    url: &str,
+    identities: &'a Identities,
+) -> Result<&'a GateReport, AskRefusal> {
     let url = url.to_owned();
     match identities.get(&url) {
         Some(Identity::Gate(report)) => Ok(report),
@@ -107,6 +110,19 @@ fn identify<'a>(url: &str, identities: &'a Identities) -> Result<&'a GateReport,
 
 /// Refuses a node that is part of this cluster already, or holds something that joining would destroy.
 fn check_identity(
+    record: &CoordinatorRecord,
+    url: &str,
+    report: &GateReport,
+) -> Result<(), AskRefusal> {
+    check_stranger(record, url, report)?;
+    if report.load.points > 0 {
+        return Err(AskRefusal::NodeNotEmpty { url: url.to_owned(), points: report.load.points });
+    }
+    Ok(())
+}
+
+/// Refuses a node that is or was a shard, of this cluster or of another.
+pub(crate) fn check_stranger(
     record: &CoordinatorRecord,
     url: &str,
     report: &GateReport,
@@ -133,9 +149,6 @@ fn check_identity(
             Some(_) => AskRefusal::NodeTaken { url, shard },
             None => AskRefusal::NodeRetiring { url, shard },
         });
-    }
-    if report.load.points > 0 {
-        return Err(AskRefusal::NodeNotEmpty { url, points: report.load.points });
     }
     Ok(())
 }
@@ -187,6 +200,9 @@ pub(crate) fn remove(
         return Ok(Decided::Change(Box::new(record), Reply::Forgotten { shard }));
     }
     let entry = record.map.shard(shard).cloned().ok_or(AskRefusal::UnknownShard { shard })?;
+    if record.unproven {
+        return Err(AskRefusal::Unproven);
+    }
     if !accept_data_loss {
         mark!("an operator would remove a shard that owns points");
         return Err(AskRefusal::StillOwns { shard });

@@ -39,6 +39,9 @@ pub struct CoordinatorRecord {
     /// Names of dropped collections that a shard may still serve.
     #[serde(default)]
     pub dropped: Vec<Dropped>,
+    /// The cluster was adopted, and not every shard has said that it holds nothing foreign (ADR 0006).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unproven: bool,
     pub transition: Option<Transition>,
     /// Transitions that wait for their turn, the next one first.
     pub queue: Vec<Queued>,
@@ -316,6 +319,7 @@ impl CoordinatorRecord {
             next_transition: TransitionId(1),
             next_collection: CollectionId(1),
             dropped: Vec::new(),
+            unproven: false,
             transition: None,
             queue: Vec::new(),
             retiring: Vec::new(),

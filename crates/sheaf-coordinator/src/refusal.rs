@@ -58,6 +58,14 @@ pub enum AskRefusal {
         "the cluster holds {points} points, and a shard added at once would hide some of them; use grow, which moves them first"
     )]
     ClusterNotEmpty { points: u64 },
+    #[error(
+        "the cluster was adopted and isn't proven yet: some shard may hold the only copy of a point that another one owns. Nothing was changed. `sheaf verify` says what is missing, `sheaf verify --repair` mends it"
+    )]
+    Unproven,
+    #[error(
+        "only a cluster without shards and collections can take over another one; start a coordinator with an empty store"
+    )]
+    NotNew,
     #[error("{shard} is the last shard: nobody could take its points; grow first")]
     LastShard { shard: ShardId },
     #[error(

@@ -40,6 +40,8 @@ pub struct StatusView {
     /// Whether the outcome of a store write is unknown: decisions wait until it is known.
     pub store_in_doubt: bool,
     pub now: Time,
+    /// The cluster was adopted, and not every shard has said that it holds nothing foreign: no transition is accepted.
+    pub unproven: bool,
     /// Points of the shards that have reported.
     pub points: u64,
     pub bytes: u64,
@@ -77,6 +79,9 @@ pub struct LoadView {
     pub incarnation: Incarnation,
     pub map_version: Option<MapVersion>,
     pub clean: bool,
+    /// Points that it doesn't own, as an unproven gate counted them; absent before it has looked, and at others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strays: Option<u64>,
     pub points: u64,
     pub bytes: u64,
     pub disk_bytes: u64,
@@ -190,6 +195,7 @@ impl Coordinator {
             reigns: self.ledger.reigns(),
             store_in_doubt: self.ledger.is_in_doubt(),
             now: self.now,
+            unproven: record.unproven,
             points: loads.values().map(|load| load.points).sum(),
             bytes: loads.values().map(|load| load.bytes).sum(),
             collections: record.map.collections().len(),
@@ -294,6 +300,7 @@ impl Coordinator {
             incarnation: report.incarnation,
             map_version: report.map_version,
             clean: report.clean,
+            strays: report.strays,
             points: report.load.points,
             bytes: report.load.bytes,
             disk_bytes: report.load.disk_bytes,

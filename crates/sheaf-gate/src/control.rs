@@ -81,6 +81,11 @@ pub(crate) fn follow(record: &mut GateRecord, directive: &Directive) {
     record.term = directive.term;
     record.revision = directive.revision;
     adopt(record, &directive.map);
+    if directive.unproven && !record.unproven {
+        mark!("a gate learns that it is unproven");
+        record.clean = false; // Until it has looked.
+    }
+    record.unproven = directive.unproven;
     let over = |order: &Order| directive.map.committed() >= order.transition;
     let order = directive.order.clone().filter(|order| !over(order));
     let before = record.order.take();

@@ -77,10 +77,21 @@ pub struct Request {
 pub enum Operation {
     /// Reads these points.
     Read { ids: Vec<PointId> },
-    /// Upserts or deletes these points.
-    Write { ids: Vec<PointId> },
+    /// Changes these points.
+    Write { ids: Vec<PointId>, change: Change },
     /// Reads any point that this gate owns (search, fetch, count): answered at exactly one map version.
     Gather,
+}
+
+/// How points are changed. The last two are the halves of a repair, and for unproven gates only (ADR 0006).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Change {
+    Upsert,
+    Delete,
+    /// Upserts those that aren't there.
+    Insert,
+    /// Deletes points that this gate doesn't own, and whose owner surely has them.
+    Discard,
 }
 
 /// What the engine did with a request.

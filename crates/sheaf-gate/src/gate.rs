@@ -1,5 +1,6 @@
 //! The gate: its state, what each event does, and what follows from it. The decisions themselves are in the other files.
 
+mod clean;
 mod ground;
 mod report;
 mod start;
@@ -22,7 +23,7 @@ use crate::ledger::Ledger;
 use crate::limits::Limits;
 use crate::record::{GateRecord, OrderRecord};
 use crate::requests::Requests;
-use crate::sweep::{Sweep, SweepGround};
+use crate::sweep::Sweep;
 use ground::{donor_ground, surroundings};
 use report::Progress;
 
@@ -223,7 +224,7 @@ impl Gate {
         let (Some(donor), Some(request)) = (&mut self.donor, self.requests.in_flight(token)) else {
             return;
         };
-        if let Operation::Write { ids } = &request.operation {
+        if let Operation::Write { ids, .. } = &request.operation {
             let fenced = self.fence.as_ref().is_some_and(|fence| fence.is_of(donor));
             donor.admitted(request.collection, ids, fenced);
         }
@@ -231,8 +232,9 @@ impl Gate {
 
     fn on_request_done(&mut self, token: Token, outcome: Outcome, fx: &mut Effects) {
         let mut delay_ms = 0;
+        self.note_discarded(token);
         if let (Some(donor), Some(request)) = (&mut self.donor, self.requests.in_flight(token))
-            && let Operation::Write { ids } = &request.operation
+            && let Operation::Write { ids, .. } = &request.operation
         {
             delay_ms = donor.finished(token, request.collection, ids, outcome);
             if self.jobs.limits.buggify.takes("a write's acknowledgement is held back", self.now) {
@@ -316,13 +318,7 @@ impl Gate {
                     recipient.on_engine(donor, reply, &mut ctx);
                 }
             }
-            JobOwner::Sweep => {
-                if let (Some(map), Some(me)) = (self.ledger.map(), self.ledger.shard()) {
-                    let collections = self.catalogue.collections();
-                    let ground = SweepGround { map, me, collections: &collections, urgent: false };
-                    self.sweep.on_engine(reply, &ground, &mut ctx);
-                }
-            }
+            JobOwner::Sweep => self.on_swept(reply, fx),
         }
     }
 
@@ -498,7 +494,7 @@ impl Gate {
         let Some(OrderRecord { prepared: false, .. }) = &record.order else { return };
         let Some(part) = &self.part else { return };
         let Part { transition, receives, .. } = *part;
-        let busy = self.jobs.ingests() || self.jobs.sweeps();
+        let busy = self.jobs.ingests() || self.jobs.sweeps() || self.requests.discards();
         let looked_at = receives && self.requests.has_unfiltered();
         mark!(busy, "a gate waits for engine calls of before to be prepared");
         mark!(!record.clean, "a gate has to sweep before it is prepared");
@@ -521,50 +517,6 @@ impl Gate {
         if let (Some(donor), Some(ground)) = (&mut self.donor, ground) {
             donor.step(&ground, &mut ctx);
         }
-    }
-
-    fn step_sweep(&mut self, fx: &mut Effects) {
-        let record = self.ledger.durable();
-        let (Some(map), Some(me)) = (self.ledger.map(), self.ledger.shard()) else { return };
-        let permitted = self.control.sweep_permit == Some(map.version());
-        let receiving = record.order.as_ref().is_some_and(|order| order.prepared);
-        let busy = || self.jobs.ingests() || self.jobs.sweeps();
-        if record.clean || !permitted || receiving || busy() || !self.ledger.is_settled() {
-            return;
-        }
-        let collections = self.catalogue.collections();
-        let urgent = record.order.is_some() || self.control.retired;
-        let ground = SweepGround { map, me, collections: &collections, urgent };
-        let mut ctx = Context { now: self.now, effects: fx, jobs: &mut self.jobs };
-        if self.sweep.step(&ground, &mut ctx) {
-            self.ledger.decide(|record| record.clean = true);
-        }
-    }
-
-    /// Becomes a standby, when the coordinator says so and nothing is left.
-    fn retire(&mut self) {
-        let record = self.ledger.durable();
-        let permitted = self.ledger.map().map(|map| map.version()) == self.control.sweep_permit;
-        let leaves = self.control.retired && permitted && record.clean && record.order.is_none();
-        if leaves && record.shard.is_some() && self.ledger.is_settled() {
-            self.control.retired = false;
-            mark!("a node becomes free again");
-            self.ledger.decide(|record| {
-                record.shard = None;
-                record.map = None;
-            });
-            self.judge_again = true;
-        }
-    }
-
-    fn drop_collections(&mut self, fx: &mut Effects) {
-        let record = self.ledger.durable();
-        let waiting = self.control.directive.is_some() || self.control.map.is_some();
-        if record.cluster_id.is_none() || waiting || !self.ledger.is_settled() || !record.clean {
-            return;
-        }
-        let mut ctx = Context { now: self.now, effects: fx, jobs: &mut self.jobs };
-        self.catalogue.drop_surplus(record.map.as_deref(), &mut ctx);
     }
 
     fn answer_polls(&mut self, fx: &mut Effects) {

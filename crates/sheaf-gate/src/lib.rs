@@ -23,8 +23,8 @@ pub use effect::{
     Answer, Effects, EngineCall, JobId, Outgoing, Persist, Scan, Scope, Select, WakeReason, Write,
 };
 pub use event::{
-    Changed, EngineReply, Event, FrameAnswer, Operation, Outcome, Page, Request, Scanned, Seen,
-    Token,
+    Change, Changed, EngineReply, Event, FrameAnswer, Operation, Outcome, Page, Request, Scanned,
+    Seen, Token,
 };
 pub use gate::{Gate, GateMetrics};
 pub use limits::Limits;

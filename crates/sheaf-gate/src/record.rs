@@ -27,6 +27,9 @@ pub struct GateRecord {
     pub order: Option<OrderRecord>,
     /// The engine holds no point that `shard` doesn't own in `map`.
     pub clean: bool,
+    /// The engine may hold the only copy of a point that another shard owns: none is deleted (ADR 0006).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unproven: bool,
 }
 
 /// The gate's part in a transition.
@@ -55,6 +58,7 @@ impl GateRecord {
             map: None,
             order: None,
             clean: true,
+            unproven: false,
         }
     }
 

@@ -9,7 +9,7 @@ use sheaf_types::{CollectionId, MapVersion, PointId, ShardId, Time, mark};
 
 use crate::context::Context;
 use crate::effect::{Answer, Scope, WakeReason};
-use crate::event::{Operation, Outcome, Request, Token};
+use crate::event::{Change, Operation, Outcome, Request, Token};
 use crate::ledger::Ledger;
 
 /// Stalls that are remembered for the percentile.
@@ -243,7 +243,9 @@ impl Requests {
     /// Writes that the engine has not answered.
     pub fn writes_in_flight(&self) -> impl Iterator<Item = (Token, CollectionId, &[PointId])> {
         self.in_flight.iter().filter_map(|(token, request)| match &request.operation {
-            Operation::Write { ids } => Some((*token, request.collection, ids.as_slice())),
+            // What is discarded is nothing that this gate could hand over.
+            Operation::Write { change: Change::Discard, .. } => None,
+            Operation::Write { ids, .. } => Some((*token, request.collection, ids.as_slice())),
             Operation::Read { .. } | Operation::Gather => None,
         })
     }
@@ -251,6 +253,14 @@ impl Requests {
     /// Whether a request that sees every point of the engine is under way.
     pub fn has_unfiltered(&self) -> bool {
         self.in_flight.values().any(|request| request.unfiltered)
+    }
+
+    /// Whether a discard is under way.
+    pub fn discards(&self) -> bool {
+        let discards = |request: &InFlight| {
+            matches!(request.operation, Operation::Write { change: Change::Discard, .. })
+        };
+        self.in_flight.values().any(discards)
     }
 
     /// The engine is done: says what the caller may be told. `delay_ms` holds back a write's acknowledgement.
@@ -268,7 +278,8 @@ impl Requests {
         let answer = match (&request.operation, outcome) {
             (_, Outcome::Failed) => Answer::Deliver,
             (Operation::Write { .. }, Outcome::Unknown) => Answer::OutcomeUnknown,
-            (Operation::Write { ids }, Outcome::Done) => {
+            (Operation::Write { change: Change::Discard, .. }, Outcome::Done) => Answer::Deliver,
+            (Operation::Write { ids, .. }, Outcome::Done) => {
                 let answer = acknowledgement(around.ledger, ids);
                 if delay_ms > 0 && matches!(answer, Answer::Deliver) {
                     self.delayed.insert((ctx.now.plus_ms(delay_ms), token), ids.clone());
@@ -366,8 +377,11 @@ fn judge(request: &Request, around: &Surroundings<'_>) -> Judgement {
         return Judgement::Refuse(Refusal::NoCollection { version: map.version() });
     };
     let verdict = match &request.operation {
-        Operation::Read { ids } | Operation::Write { ids } => {
-            judge_ids(ids, me, map, newest, around)
+        Operation::Read { ids } => judge_ids(ids, me, map, newest, around),
+        Operation::Write { ids, change } => {
+            judge_change(*change, ids, me, map, ledger).or_else(|| {
+                judge_ids(ids, me, map, newest, around).filter(|_| *change != Change::Discard)
+            })
         }
         Operation::Gather => judge_gather(request.version, me, map, newest, around),
     };
@@ -380,6 +394,31 @@ fn judge(request: &Request, around: &Surroundings<'_>) -> Judgement {
             Scope::Owned { map: Arc::clone(map), me }
         },
     })
+}
+
+/// What unproven gates do, and only they. `None`: nothing stands against it.
+fn judge_change(
+    change: Change,
+    ids: &[PointId],
+    me: ShardId,
+    map: &Map,
+    ledger: &Ledger,
+) -> Option<Judgement> {
+    let (decided, durable) = (ledger.decided(), ledger.durable());
+    let may_repair = decided.unproven && durable.unproven && decided.order.is_none();
+    let is_stray = |id: &PointId| map.owner(id.placement_key()) != Some(me);
+    let refusal = match change {
+        Change::Delete if decided.unproven || durable.unproven => {
+            mark!("an unproven gate refuses a delete");
+            Refusal::Unproven
+        }
+        Change::Insert if !may_repair => Refusal::NothingToRepair { version: map.version() },
+        Change::Discard if !may_repair || !ids.iter().all(is_stray) => {
+            Refusal::NothingToRepair { version: map.version() }
+        }
+        Change::Upsert | Change::Delete | Change::Insert | Change::Discard => return None,
+    };
+    Some(Judgement::Refuse(refusal))
 }
 
 /// `None`: nothing stands against it.
@@ -413,7 +452,7 @@ fn assert_stalled_by_moves(request: &Request, around: &Surroundings<'_>) {
         mv.map(|mv| mv.donor) == me
     };
     let moves = match &request.operation {
-        Operation::Read { ids } | Operation::Write { ids } => {
+        Operation::Read { ids } | Operation::Write { ids, .. } => {
             me.is_some() && ids.iter().any(from_me)
         }
         Operation::Gather => fence.zip(me).is_some_and(|(fence, me)| fence.donors().contains(&me)),

@@ -1,4 +1,5 @@
-//! Sweep: deletes, page by page, what the gate neither owns nor is about to receive; starts again after a restart.
+//! Sweep: deletes, page by page, what the gate neither owns nor is about to receive; starts again after a restart. An unproven
+//! gate looks instead: it counts what it doesn't own, and deletes nothing (ADR 0006).
 
 use std::sync::Arc;
 
@@ -13,15 +14,26 @@ use crate::event::{EngineReply, Page};
 const PAUSE_MS: u64 = 2;
 /// Milliseconds before a failed call is tried again.
 const RETRY_MS: u64 = 100;
+/// Milliseconds before a look that found strays is repeated, and how much of the time may be spent on looking.
+const LOOK_AGAIN_MS: u64 = 5_000;
+const LOOK_SHARE: u64 = 10;
+/// Milliseconds from a discard to the next look: more discards may follow.
+const LOOK_SOON_MS: u64 = 500;
 
 #[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Sweep {
     run: Option<Run>,
+    /// What the last whole look counted.
+    strays: Option<u64>,
+    look_at: Time,
 }
 
 #[derive(Clone, Debug, Hash)]
 struct Run {
     version: MapVersion,
+    looks: bool,
+    since: Time,
+    strays: u64,
     /// Swept up to here.
     collection: Option<CollectionId>,
     after: Option<PointId>,
@@ -49,20 +61,40 @@ pub(crate) struct SweepGround<'a> {
     pub collections: &'a [CollectionId],
     /// A transition waits for the end of the sweep.
     pub urgent: bool,
+    /// Count and delete nothing.
+    pub looks: bool,
 }
 
 impl Sweep {
-    /// Goes on. Returns true once everything has been looked at under this map.
+    /// What the last whole look found.
+    pub fn strays(&self) -> Option<u64> {
+        self.strays
+    }
+
+    /// What was counted until now may be gone.
+    pub fn discarded(&mut self, now: Time) {
+        self.run = None;
+        self.look_at = now.plus_ms(LOOK_SOON_MS);
+    }
+
+    /// Goes on. Returns true once everything has been looked at under this map, and nothing foreign is left.
     pub fn step(&mut self, ground: &SweepGround<'_>, ctx: &mut Context<'_>) -> bool {
         let version = ground.map.version();
         let ready = |run: &Run| matches!(run.step, Step::Ready { .. });
         if self.run.as_ref().is_some_and(ready) && ctx.buggify("a sweep begins anew") {
             self.run = None;
         }
+        if self.run.is_none() && ground.looks && self.look_at > ctx.now {
+            ctx.wake(self.look_at, WakeReason::Sweep);
+            return false;
+        }
         let run = match &mut self.run {
-            Some(run) if run.version == version => run,
+            Some(run) if run.version == version && run.looks == ground.looks => run,
             _ => self.run.insert(Run {
                 version,
+                looks: ground.looks,
+                since: ctx.now,
+                strays: 0,
                 collection: ground.collections.first().copied(),
                 after: None,
                 step: Step::Ready { at: ctx.now },
@@ -70,8 +102,7 @@ impl Sweep {
         };
         let Step::Ready { at } = run.step else { return false };
         let Some(collection) = run.collection else {
-            self.run = None;
-            return true;
+            return self.end(ctx);
         };
         if at > ctx.now && !ground.urgent {
             ctx.wake(at, WakeReason::Sweep);
@@ -92,6 +123,24 @@ impl Sweep {
         false
     }
 
+    /// The end of a run. Returns whether nothing foreign is left.
+    fn end(&mut self, ctx: &mut Context<'_>) -> bool {
+        let Some(run) = self.run.take() else { return false };
+        if !run.looks {
+            return true;
+        }
+        self.strays = Some(run.strays);
+        if run.strays == 0 {
+            mark!("an unproven gate finds nothing that it doesn't own");
+            return true;
+        }
+        mark!("an unproven gate finds strays");
+        let took_ms = ctx.now.ms_since(run.since);
+        self.look_at = ctx.now.plus_ms(LOOK_AGAIN_MS.max(took_ms.saturating_mul(LOOK_SHARE)));
+        ctx.wake(self.look_at, WakeReason::Sweep);
+        false
+    }
+
     pub fn on_engine(
         &mut self,
         reply: EngineReply,
@@ -100,8 +149,13 @@ impl Sweep {
     ) {
         let Some(run) = &mut self.run else { return };
         match (std::mem::replace(&mut run.step, Step::Ready { at: ctx.now }), reply) {
-            _ if run.version != ground.map.version() => {
+            _ if run.version != ground.map.version() || run.looks != ground.looks => {
                 mark!("the map changes in the middle of a sweep"); // It begins anew.
+            }
+            (Step::Scanning, EngineReply::Page(page)) if run.looks => {
+                run.strays += page.points.len() as u64;
+                run.go_on(page.looked_through, ground);
+                run.step = Step::Ready { at: ctx.now.plus_ms(PAUSE_MS) };
             }
             (Step::Scanning, EngineReply::Page(page)) => run.delete(page, ground, ctx),
             (Step::Deleting { looked_through }, EngineReply::Applied(_)) => {
@@ -126,6 +180,7 @@ impl Run {
             return;
         }
         let Some(collection) = self.collection else { return };
+        assert!(!ground.looks, "I11 sweep-only-foreign: an unproven gate would delete");
         for scanned in &page.points {
             let owner = ground.map.owner(scanned.id.placement_key());
             assert!(

@@ -7,7 +7,7 @@ mod world;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use sheaf_gate::{Answer, Operation, Request, Scope};
+use sheaf_gate::{Answer, Change, Operation, Request, Scope};
 use sheaf_map::Map;
 use sheaf_protocol::{CopyState, Order, Refusal, Stage};
 use sheaf_types::collection::{FieldType, FilterableField};
@@ -178,7 +178,7 @@ fn write_at(world: &mut World, shard: u64, version: u64, id: &str) -> sheaf_gate
         version: Some(MapVersion(version)),
         shard: Some(ShardId(shard)),
         collection: "words".into(),
-        operation: Operation::Write { ids: vec![id.into()] },
+        operation: Operation::Write { ids: vec![id.into()], change: Change::Upsert },
         deadline: world.now.plus_ms(1_000),
     };
     world.event(shard, sheaf_gate::Event::Requested { token, request });

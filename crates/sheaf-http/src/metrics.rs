@@ -157,6 +157,8 @@ fn refusal_name(refusal: &Refusal) -> &'static str {
         Refusal::NoCollection { .. } => "no_collection",
         Refusal::TooManyHeld { .. } => "too_many_held",
         Refusal::EngineUnavailable { .. } => "engine_unavailable",
+        Refusal::Unproven => "unproven",
+        Refusal::NothingToRepair { .. } => "nothing_to_repair",
     }
 }
 

@@ -29,6 +29,10 @@ pub struct Directive {
     pub sweep: bool,
     /// The shard has left the map for good: once swept, the gate is a standby again and `shard` is never used again.
     pub retired: bool,
+    /// The cluster was adopted, and some engine may hold the only copy of a point that another shard owns (ADR 0006): the
+    /// gate looks for such points and deletes none.
+    #[serde(default)]
+    pub unproven: bool,
 }
 
 /// A gate's part in a transition.

@@ -36,4 +36,12 @@ pub enum Refusal {
     /// The engine can't take it now (disk full, restarting). Nothing was applied.
     #[error("the engine is unavailable: {reason}; nothing was applied")]
     EngineUnavailable { reason: String },
+    /// The cluster was adopted, and a copy of the point may be on another shard: deleted here alone, a repair would bring it back.
+    #[error(
+        "this cluster was adopted and isn't proven yet, so nothing is deleted; nothing was applied. `sheaf verify` says what is missing"
+    )]
+    Unproven,
+    /// An insert or a discard of a repair, at a gate that has nothing to repair, or not these points.
+    #[error("this shard has no such point to repair in map {version}; nothing was applied")]
+    NothingToRepair { version: MapVersion },
 }

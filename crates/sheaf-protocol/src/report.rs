@@ -28,6 +28,12 @@ pub struct GateReport {
     pub catalogue_ready: bool,
     /// Holds no point that it doesn't own.
     pub clean: bool,
+    /// Looks for points that it doesn't own, and deletes none (ADR 0006).
+    #[serde(default)]
+    pub unproven: bool,
+    /// Such points, as the last whole look of an unproven gate counted them; not durable.
+    #[serde(default)]
+    pub strays: Option<u64>,
     /// The transition that it has recorded, and whether it captures and can receive.
     pub transition: Option<TransitionId>,
     pub prepared: bool,

@@ -108,13 +108,20 @@ fn newer_map(refusal: &Refusal) -> Option<MapVersion> {
         | Refusal::NotServing
         | Refusal::OtherShard { .. }
         | Refusal::TooManyHeld { .. }
-        | Refusal::EngineUnavailable { .. } => None,
+        | Refusal::EngineUnavailable { .. }
+        | Refusal::Unproven
+        | Refusal::NothingToRepair { .. } => None,
     }
 }
 
-/// Whether asking again can't help: the shard knows the router's map or a newer one, and there is no such collection.
+/// Whether asking again can't help: the shard knows the router's map or a newer one, and there is no such collection; or it is
+/// unproven, which takes longer than a request may.
 pub fn is_final(asked: MapVersion, refusal: &Refusal) -> bool {
-    matches!(refusal, Refusal::NoCollection { version } if *version >= asked)
+    match refusal {
+        Refusal::NoCollection { version } => *version >= asked,
+        Refusal::Unproven => true,
+        _ => false,
+    }
 }
 
 #[cfg(test)]

@@ -93,7 +93,9 @@ impl Scatter {
                 | Refusal::Behind { .. }
                 | Refusal::NotServing
                 | Refusal::TooManyHeld { .. }
-                | Refusal::EngineUnavailable { .. }),
+                | Refusal::EngineUnavailable { .. }
+                | Refusal::Unproven
+                | Refusal::NothingToRepair { .. }),
             ) => {
                 let reason = Reason::Refused { shard, refusal: refusal.clone() };
                 self.wait(shard, tries, reason, Some(&refusal), context);

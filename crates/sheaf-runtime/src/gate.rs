@@ -27,7 +27,7 @@ pub use audit::{Audit, NotAudited};
 pub use open::{GateParts, OpenError};
 pub use peers::{Peers, Reply};
 pub use requests::{Go, NotServed, Served};
-pub use sheaf_gate::{FrameAnswer, GateMetrics, Operation, Request, Seen};
+pub use sheaf_gate::{Change, FrameAnswer, GateMetrics, Operation, Request, Seen};
 
 use crate::clock::Clock;
 use core::{Asked, Chores, Core};

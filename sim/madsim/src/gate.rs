@@ -9,7 +9,7 @@ use sheaf_map::Map;
 use sheaf_protocol::{Frame, Refusal};
 use sheaf_runtime::entropy;
 use sheaf_runtime::gate::{
-    FrameAnswer, GateHost, GateParts, Go, NotServed, Operation, Peers, Reply, Request,
+    FrameAnswer, GateHost, GateParts, Go, NotServed, Change, Operation, Peers, Reply, Request,
 };
 use sheaf_sim::wire::{DataReply, DataRequest, Found, Work};
 use sheaf_stores::MemoryStore;
@@ -154,9 +154,9 @@ impl At {
     async fn data(&self, asked: &DataRequest) -> DataReply {
         let operation = match &asked.work {
             Work::Upsert(points) => {
-                Operation::Write { ids: points.iter().map(|(id, _)| id.clone()).collect() }
+                Operation::Write { ids: points.iter().map(|(id, _)| id.clone()).collect(), change: Change::Upsert }
             }
-            Work::Delete(ids) => Operation::Write { ids: ids.clone() },
+            Work::Delete(ids) => Operation::Write { ids: ids.clone(), change: Change::Delete },
             Work::Get(id) => Operation::Read { ids: vec![id.clone()] },
             Work::Gather => Operation::Gather,
         };

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use sheaf_checkers::{Fact, NodeId, PointAt};
 use sheaf_gate::{
-    Answer, Effects, Event, FrameAnswer, Gate, GateRecord, Limits, Operation, Persist, Request,
-    Token,
+    Answer, Change, Effects, Event, FrameAnswer, Gate, GateRecord, Limits, Operation, Persist,
+    Request, Token,
 };
 use sheaf_map::Map;
 use sheaf_protocol::{Content, Delta, Load, Refusal, Stage};
@@ -118,7 +118,7 @@ impl GateNode {
                 version: None,
                 shard: None,
                 collection: COLLECTION.to_owned(),
-                operation: Operation::Write { ids: vec![id.clone()] },
+                operation: Operation::Write { ids: vec![id.clone()], change: Change::Upsert },
                 deadline: now.plus_ms(1),
             };
             let token = Token(u64::MAX - at as u64);
@@ -457,10 +457,11 @@ pub fn points_at(collection: CollectionId, work: &Work, found: &Found) -> Vec<Po
 
 fn operation_of(work: &Work) -> Operation {
     match work {
-        Work::Put(points) => {
-            Operation::Write { ids: points.iter().map(|(id, _)| id.clone()).collect() }
-        }
-        Work::Delete(ids) => Operation::Write { ids: ids.clone() },
+        Work::Put(points) => Operation::Write {
+            ids: points.iter().map(|(id, _)| id.clone()).collect(),
+            change: Change::Upsert,
+        },
+        Work::Delete(ids) => Operation::Write { ids: ids.clone(), change: Change::Delete },
         Work::Get(id) => Operation::Read { ids: vec![id.clone()] },
         Work::Gather => Operation::Gather,
     }

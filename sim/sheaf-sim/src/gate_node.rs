@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use sheaf_checkers::{Fact, Held, NodeId, PointAt};
 use sheaf_gate::{
-    Answer, Effects, Event, FrameAnswer, Gate, GateRecord, Limits, Operation, Persist, Request,
-    Scope, Token,
+    Answer, Change, Effects, Event, FrameAnswer, Gate, GateRecord, Limits, Operation, Persist,
+    Request, Scope, Token,
 };
 use sheaf_protocol::{Load, Stage};
 use sheaf_types::{CollectionId, MapVersion, PointId, ShardId, StoreId, mark};
@@ -442,10 +442,11 @@ impl World {
 
 fn operation_of(work: &Work) -> Operation {
     match work {
-        Work::Upsert(points) => {
-            Operation::Write { ids: points.iter().map(|(id, _)| id.clone()).collect() }
-        }
-        Work::Delete(ids) => Operation::Write { ids: ids.clone() },
+        Work::Upsert(points) => Operation::Write {
+            ids: points.iter().map(|(id, _)| id.clone()).collect(),
+            change: Change::Upsert,
+        },
+        Work::Delete(ids) => Operation::Write { ids: ids.clone(), change: Change::Delete },
         Work::Get(id) => Operation::Read { ids: vec![id.clone()] },
         Work::Gather => Operation::Gather,
     }

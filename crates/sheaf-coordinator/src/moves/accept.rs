@@ -4,7 +4,7 @@
 
 use sheaf_protocol::CopyOptions;
 use sheaf_types::limits::QUEUED_TRANSITIONS_MAX;
-use sheaf_types::{ShardId, Time, TransitionId};
+use sheaf_types::{ShardId, Time, TransitionId, mark};
 
 use crate::effect::Reply;
 use crate::event::AskedOptions;
@@ -37,6 +37,10 @@ pub(crate) fn accept(
     origin: Origin,
     options: Options,
 ) -> Result<Reply, AskRefusal> {
+    if record.unproven {
+        mark!("a transition is wanted of a cluster that is unproven");
+        return Err(AskRefusal::Unproven);
+    }
     if record.queue.len() >= QUEUED_TRANSITIONS_MAX {
         return Err(AskRefusal::QueueFull { limit: QUEUED_TRANSITIONS_MAX });
     }

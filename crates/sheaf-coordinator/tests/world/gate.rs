@@ -33,6 +33,8 @@ pub struct ModelGate {
     /// Claims proofs of this attempt, whatever it is told.
     pub claims: Option<Attempt>,
     pub clean: bool,
+    /// Foreign points that a look found; `None`: it has not looked.
+    pub strays: Option<u64>,
     directive: Option<Directive>,
     left: bool,
     told: (Term, Revision),
@@ -57,6 +59,7 @@ impl ModelGate {
             miscounts: 0,
             claims: None,
             clean: true,
+            strays: None,
             directive: None,
             left: false,
             told: (Term(0), Revision(0)),
@@ -125,6 +128,10 @@ impl ModelGate {
         let Some(directive) = self.directive.clone() else {
             return Vec::new();
         };
+        if directive.unproven {
+            // It has looked when the test says what it found.
+            self.clean = self.strays.is_some();
+        }
         if directive.sweep && directive.order.is_none() && self.sweeps {
             self.clean = true;
             self.left |= directive.retired;
@@ -205,7 +212,9 @@ impl ModelGate {
             seq: 0,
             map_version: directive.map(|directive| directive.map.version()),
             catalogue_ready: directive.is_some(),
-            clean: self.clean,
+            clean: self.clean && self.strays.is_none_or(|strays| strays == 0),
+            unproven: directive.is_some_and(|directive| directive.unproven),
+            strays: self.strays,
             transition: order.map(|order| order.transition),
             prepared: order.is_some(),
             outgoing: if directive.is_some() { self.outgoing() } else { Vec::new() },

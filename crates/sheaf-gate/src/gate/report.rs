@@ -28,6 +28,7 @@ struct Milestones {
     record: Option<Arc<GateRecord>>,
     outgoing: Vec<(CopyState, bool)>,
     incoming: Vec<Option<Sealed>>,
+    strays: Option<u64>,
 }
 
 /// A gate's figures at one moment.
@@ -58,7 +59,11 @@ impl Gate {
             None => told.incoming.is_empty(),
         };
         let record = self.ledger.durable_shared();
-        let all_told = told.record.as_ref() == Some(record) && outgoing_told && incoming_told;
+        let strays = self.sweep.strays();
+        let all_told = told.record.as_ref() == Some(record)
+            && told.strays == strays
+            && outgoing_told
+            && incoming_told;
         let sent = self.donor.as_ref().map_or(0, Donor::sent_points);
         let moved_on = sent != self.progress.sent_points && self.now >= self.progress.next_at;
         if !all_told || moved_on {
@@ -66,6 +71,7 @@ impl Gate {
                 record: Some(Arc::clone(record)),
                 outgoing: self.donor.iter().flat_map(|donor| donor.milestones(order)).collect(),
                 incoming: self.recipient.iter().flat_map(Recipient::seals).collect(),
+                strays,
             };
             self.progress.seq += 1;
             self.progress.told = told;
@@ -90,6 +96,8 @@ impl Gate {
             map_version: record.map.as_ref().map(|map| map.version()),
             catalogue_ready: record.map.as_ref().is_some_and(|map| self.catalogue.has_all_of(map)),
             clean: record.clean,
+            unproven: record.unproven,
+            strays: self.sweep.strays().filter(|_| record.unproven),
             transition: order.map(|order| order.order.transition),
             prepared: order.is_some_and(|order| order.prepared),
             outgoing: self.donor.as_ref().map(|donor| donor.reports(wishes)).unwrap_or_default(),

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use sheaf_gate::{
-    Answer, Changed, Effects, EngineCall, EngineReply, Event, FrameAnswer, Gate, GateRecord, JobId,
-    Limits, Operation, Outcome, Outgoing, Page, Request, Scanned, Seen, Select, Token, Write,
+    Answer, Change, Changed, Effects, EngineCall, EngineReply, Event, FrameAnswer, Gate,
+    GateRecord, JobId, Limits, Operation, Outcome, Outgoing, Page, Request, Scanned, Seen, Select,
+    Token, Write,
 };
 use sheaf_map::{Collection, Map, ShardEntry, Weight};
 use sheaf_protocol::{CopyOptions, Directive, DirectiveRefusal, GateReport, Order, Refusal, Stage};
@@ -53,6 +54,8 @@ pub struct World {
     /// Every frame that a donor sent.
     pub sent: Vec<Outgoing>,
     pub latest: Option<Arc<Map>>,
+    /// What directives say.
+    pub unproven: bool,
 }
 
 enum Work {
@@ -123,6 +126,7 @@ impl World {
             collection: "words",
             sent: Vec::new(),
             latest: None,
+            unproven: false,
         };
         for shard in shards {
             let store = StoreId::from(format!("store-{shard}"));
@@ -350,6 +354,15 @@ impl World {
         token
     }
 
+    /// Has the gate discard these points.
+    pub fn discard(&mut self, shard: u64, ids: &[&str]) -> Token {
+        let token = self.token();
+        let ids: Vec<PointId> = ids.iter().map(|id| PointId::from(*id)).collect();
+        self.bodies.insert(token, ids.iter().map(|id| (id.clone(), None)).collect());
+        self.request(shard, token, Operation::Write { ids, change: Change::Discard });
+        token
+    }
+
     fn writing(&mut self, id: &str, value: Option<u32>) -> (Token, Event) {
         let token = self.token();
         let id = PointId::from(id);
@@ -361,7 +374,7 @@ impl World {
             )
         });
         self.bodies.insert(token, vec![(id.clone(), point)]);
-        (token, self.requested(token, Operation::Write { ids: vec![id] }))
+        (token, self.requested(token, Operation::Write { ids: vec![id], change: Change::Upsert }))
     }
 
     /// The id of the collection that clients ask for; maps of the world number them as they list them.
@@ -422,6 +435,7 @@ impl World {
             order,
             sweep: !fenced,
             retired: false,
+            unproven: self.unproven,
         }
     }
 
@@ -447,6 +461,10 @@ impl World {
 
     pub fn answer(&self, shard: u64, token: Token) -> Option<&Answer> {
         self.nodes[&ShardId(shard)].answers.get(&token).and_then(|answers| answers.last())
+    }
+
+    pub fn answers(&self, shard: u64, token: Token) -> &[Answer] {
+        self.nodes[&ShardId(shard)].answers.get(&token).map_or(&[], Vec::as_slice)
     }
 
     pub fn refusal(&self, shard: u64, token: Token) -> Option<Refusal> {

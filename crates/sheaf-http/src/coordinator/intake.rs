@@ -90,7 +90,7 @@ pub(super) fn reply(reply: Reply) -> Response {
             }
             (StatusCode::ACCEPTED, Json(Accepted { transition, shards })).into_response()
         }
-        Reply::Added { shards, version } => {
+        Reply::Added { shards, version } | Reply::Adopted { shards, version } => {
             let body = serde_json::json!({ "shards": shards, "version": version });
             (StatusCode::CREATED, Json(body)).into_response()
         }

@@ -50,6 +50,8 @@ fn status(refusal: &AskRefusal) -> StatusCode {
         | AskRefusal::NodeRetiring { .. }
         | AskRefusal::ClusterNotEmpty { .. }
         | AskRefusal::LastShard { .. }
+        | AskRefusal::Unproven
+        | AskRefusal::NotNew
         | AskRefusal::StillOwns { .. }
         | AskRefusal::InTransition { .. }
         | AskRefusal::Busy { .. }

@@ -3,7 +3,7 @@
 use axum::response::Response;
 use bytes::Bytes;
 use sheaf_engines::Write;
-use sheaf_runtime::gate::{Go, Operation};
+use sheaf_runtime::gate::{Change, Go, Operation};
 use sheaf_types::{PointId, StoredPoint};
 
 use super::{Api, Asked, absent, answer, answer_json, refusal, unwritable};
@@ -27,7 +27,7 @@ impl Api {
             let point = |(id, body)| Write::Upsert(StoredPoint::new(go.collection, id, body));
             go.engine.apply(go.collection, points.into_iter().map(point).collect()).await
         };
-        let request = asked.request(collection, Operation::Write { ids });
+        let request = asked.request(collection, Operation::Write { ids, change: Change::Upsert });
         let served = self.host.serve(request, work).await.map_err(refusal::problem)?;
         answer_json(served.version, &Upserted { upserted })
     }
@@ -41,7 +41,7 @@ impl Api {
         let ids = read_delete(&body)?;
         let writes: Vec<Write> = ids.iter().cloned().map(Write::Delete).collect();
         let work = move |go: Go| async move { go.engine.apply(go.collection, writes).await };
-        let request = asked.request(collection, Operation::Write { ids });
+        let request = asked.request(collection, Operation::Write { ids, change: Change::Delete });
         let served = self.host.serve(request, work).await.map_err(refusal::problem)?;
         let deleted = served.value.iter().filter(|change| change.old.is_some()).count() as u64;
         answer_json(served.version, &Deleted { deleted })

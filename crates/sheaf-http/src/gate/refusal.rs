@@ -48,7 +48,9 @@ fn refused(refusal: &Refusal) -> Problem {
         | Refusal::Behind { .. }
         | Refusal::NotServing
         | Refusal::TooManyHeld { .. }
-        | Refusal::EngineUnavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        | Refusal::EngineUnavailable { .. }
+        | Refusal::Unproven => StatusCode::SERVICE_UNAVAILABLE,
+        Refusal::NothingToRepair { .. } => StatusCode::CONFLICT,
     };
     let refusal_json = serde_json::to_value(refusal).unwrap_or_default();
     Problem::new(status, refusal.to_string()).with("refusal", refusal_json)

@@ -126,6 +126,7 @@ fn no_words(shard: ShardId) -> Problem {
 fn refused(shard: ShardId, refusal: &Refusal) -> Problem {
     match refusal {
         Refusal::NoCollection { .. } => Problem::not_found("there is no such collection"),
+        Refusal::Unproven => Problem::unavailable(refusal.to_string()),
         Refusal::Moved { .. }
         | Refusal::OtherVersion { .. }
         | Refusal::Fenced { .. }
@@ -133,6 +134,7 @@ fn refused(shard: ShardId, refusal: &Refusal) -> Problem {
         | Refusal::NotServing
         | Refusal::OtherShard { .. }
         | Refusal::TooManyHeld { .. }
+        | Refusal::NothingToRepair { .. }
         | Refusal::EngineUnavailable { .. } => Problem::unavailable(format!(
             "{shard} refused until the request's deadline: {refusal}. Nothing of this was applied; ask again"
         )),

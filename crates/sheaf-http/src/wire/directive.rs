@@ -38,6 +38,8 @@ struct Sent<'a> {
     order: Option<SentOrder<'a>>,
     sweep: bool,
     retired: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    unproven: bool,
 }
 
 #[derive(Serialize)]
@@ -66,6 +68,8 @@ struct Received {
     order: Option<ReceivedOrder>,
     sweep: bool,
     retired: bool,
+    #[serde(default)]
+    unproven: bool,
 }
 
 #[derive(Deserialize)]
@@ -182,8 +186,7 @@ impl ToldMaps {
             next_delta: next_delta.as_deref(),
             copy: order.copy,
         });
-        let Directive { cluster_id, term, revision, shard, store_id, sweep, retired, .. } =
-            directive;
+        let Directive { cluster_id, term, revision, shard, store_id, .. } = directive;
         let body = serde_json::to_vec(&Sent {
             cluster_id,
             term: *term,
@@ -194,8 +197,9 @@ impl ToldMaps {
             map_delta: if let SentMap::Delta(delta) = &map { Some(&**delta) } else { None },
             map_checksum: &text.checksum,
             order,
-            sweep: *sweep,
-            retired: *retired,
+            sweep: directive.sweep,
+            retired: directive.retired,
+            unproven: directive.unproven,
         })?;
         let is_whole = matches!(map, SentMap::Whole) && next_delta.is_none();
         Ok(Written { body: body.into(), is_whole, checksum: text.checksum })
@@ -299,7 +303,7 @@ impl HeardMap {
             None => None,
         };
         let Received { cluster_id, term, revision, shard, store_id, .. } = received;
-        let Received { sweep, retired, .. } = received;
+        let Received { sweep, retired, unproven, .. } = received;
         Ok(Read::Directive(Box::new(Directive {
             cluster_id,
             term,
@@ -310,6 +314,7 @@ impl HeardMap {
             order,
             sweep,
             retired,
+            unproven,
         })))
     }
 }
@@ -344,6 +349,7 @@ mod tests {
             order: None,
             sweep: true,
             retired: false,
+            unproven: false,
         }
     }
 

@@ -153,6 +153,7 @@ impl Node {
             order,
             sweep: true,
             retired: false,
+            unproven: false,
         };
         let body = serde_json::to_string(&directive).unwrap();
         let answer = self.peer("POST", "/internal/directive?wait_ms=500", body).await;

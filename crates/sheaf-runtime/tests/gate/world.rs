@@ -74,6 +74,7 @@ impl World {
             order,
             sweep: true,
             retired: false,
+            unproven: false,
         };
         let deadline = self.in_ms(1_000);
         let report = self.host.direct(directive, Seen::default(), deadline).await.unwrap().unwrap();
@@ -99,7 +100,15 @@ impl World {
         let writes = vec![Write::Upsert(point(id))];
         let work =
             move |go: Go| async move { go.engine.apply(go.collection, writes).await.map(|_| ()) };
-        self.host.serve(self.request(Operation::Write { ids }, ms), work).await
+        self.host
+            .serve(
+                self.request(
+                    Operation::Write { ids, change: sheaf_runtime::gate::Change::Upsert },
+                    ms,
+                ),
+                work,
+            )
+            .await
     }
 
     pub async fn read(&self, id: &str, ms: u64) -> Result<Served<bool>, NotServed> {

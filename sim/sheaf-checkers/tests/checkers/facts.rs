@@ -140,6 +140,7 @@ pub fn directive(revision: u64, map: &Arc<Map>, order: Option<Order>) -> Box<Dir
         order,
         sweep: false,
         retired: false,
+        unproven: false,
     })
 }
 
@@ -173,6 +174,8 @@ pub fn report(shard: u64) -> GateReport {
         map_version: Some(MapVersion(1)),
         catalogue_ready: true,
         clean: true,
+        unproven: false,
+        strays: None,
         transition: None,
         prepared: false,
         outgoing: vec![],
