@@ -15,7 +15,7 @@ pub use embedded::{Embedded, EmbeddedOptions};
 pub use filter::{Filter, FilterError};
 pub use memory::Memory;
 pub use port::{
-    Accept, Change, Engine, EngineError, EngineStats, Hit, Reply, Scan, ScanPage, ScannedPoint,
-    Search, Write,
+    Accept, Adoptable, Change, Engine, EngineError, EngineStats, Hit, Reply, Scan, ScanPage,
+    ScannedPoint, Search, Write,
 };
 pub use quiver::{Quiver, QuiverOptions};

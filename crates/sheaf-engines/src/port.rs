@@ -57,6 +57,26 @@ pub trait Engine: Send + Sync + 'static {
     ) -> Reply<'_, u64>;
 
     fn stats(&self) -> Reply<'_, EngineStats>;
+
+    /// Where the database is, as its users address it; `None`: nobody else could.
+    fn place(&self) -> Option<String> {
+        None
+    }
+
+    /// Collections that were there before Sheaf and can be taken over: the next creation of one with the same name and
+    /// configuration finds its points in it. Their points count in `stats`.
+    fn adoptable(&self) -> Reply<'_, Vec<Adoptable>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+}
+
+/// A collection that can be taken over with its points.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Adoptable {
+    pub config: Arc<CollectionConfig>,
+    pub points: u64,
+    /// Why it can't be, after all.
+    pub obstacle: Option<String>,
 }
 
 /// A change to one point.

@@ -4,6 +4,7 @@
 //! writer), when a write whose answer was lost is settled, and how pages stay whole though Quiver counts offsets. Keeps no
 //! point on this side for longer than a scan needs it. docs/engines/quiver.md has the limits.
 
+mod adopt;
 mod apply;
 mod catalogue;
 mod log;
@@ -26,8 +27,8 @@ use sheaf_transport::Transport;
 use sheaf_types::{CollectionConfig, CollectionId, PointId, StoredPoint};
 
 use crate::{
-    Accept, Change, Engine, EngineError, EngineStats, Filter, Hit, Reply, Scan, ScanPage, Search,
-    Write,
+    Accept, Adoptable, Change, Engine, EngineError, EngineStats, Filter, Hit, Reply, Scan,
+    ScanPage, Search, Write,
 };
 use apply::Stripes;
 use catalogue::Entry;
@@ -49,6 +50,8 @@ pub struct QuiverOptions {
     pub owner: String,
     /// Whether a server that knows no owner may be taken: not by a shard that had points in one before.
     pub may_claim: bool,
+    /// Whether collections that are there already may be taken over, each under its own name.
+    pub adopts: bool,
     /// Until a read is given up.
     pub read_deadline: Duration,
     /// Until a write's answer counts as lost. It stays in flight until it is settled.
@@ -66,6 +69,7 @@ impl QuiverOptions {
             key,
             owner: owner.into(),
             may_claim: true,
+            adopts: false,
             read_deadline: Duration::from_secs(30),
             write_deadline: Duration::from_secs(30),
             exact_floats_max: 64 * 1024,
@@ -86,6 +90,8 @@ struct Inner {
     held: Mutex<BTreeMap<CollectionId, Arc<Held>>>,
     /// Held while a write is under way.
     log: tokio::sync::Mutex<Log>,
+    /// By name.
+    adoptable: Mutex<BTreeMap<String, Adoptable>>,
     /// One creation or drop at a time.
     changing: tokio::sync::Mutex<()>,
 }
@@ -136,13 +142,15 @@ impl Quiver {
         let server = Server::new(transport, &options.url, options.key.as_deref())?;
         let (held, changing) = (Mutex::default(), tokio::sync::Mutex::default());
         let log = tokio::sync::Mutex::new(Log::Sound);
-        let inner = Inner { server, options, held, log, changing };
+        let adoptable = Mutex::default();
+        let inner = Inner { server, options, held, log, adoptable, changing };
         inner.first_look_at_log().await.map_err(CallError::into_engine_error)?;
         let entries = inner.open_catalogue().await?;
         for (entry, points) in entries {
             let held = Arc::new(Held::new(entry, points));
             inner.all().insert(held.id(), held);
         }
+        inner.find_adoptable().await?;
         Ok(Self { inner: Arc::new(inner) })
     }
 }
@@ -161,7 +169,7 @@ impl Inner {
     }
 
     async fn fetch(&self, quiver: &str, body: &Value) -> Result<Vec<wire::Row>, CallError> {
-        let path = format!("/v1/collections/{quiver}/fetch");
+        let path = format!("{}/fetch", catalogue::path_of(quiver));
         let body = Bytes::from(body.to_string());
         let answer =
             self.server.call(Method::POST, &path, body, self.options.read_deadline).await?;
@@ -213,6 +221,10 @@ impl Inner {
             return Ok(());
         }
         catalogue::check(&config)?;
+        if let Some(held) = self.adopt(id, &config).await? {
+            self.all().insert(id, Arc::new(held));
+            return Ok(());
+        }
         let entry = Entry { id, quiver: catalogue::name_of(id), config, dropping: false };
         self.create_entry(&entry).await?;
         self.all().insert(id, Arc::new(Held::new(entry, 0)));
@@ -238,6 +250,11 @@ impl Inner {
             held.points.store(shown.count, Ordering::Relaxed);
             stats.points += shown.count;
             stats.bytes += shown.count * (4 + 4 * u64::from(held.config().dim));
+        }
+        let waiting = |shown: &&catalogue::Shown| self.is_adoptable(&shown.name);
+        for found in shown.iter().filter(waiting) {
+            stats.points += found.count;
+            stats.bytes += found.count * (4 + 4 * u64::from(found.dim));
         }
         // Quiver doesn't tell what its files take; at least the vectors are in them.
         stats.disk_bytes = stats.bytes;
@@ -289,5 +306,14 @@ impl Engine for Quiver {
 
     fn stats(&self) -> Reply<'_, EngineStats> {
         Box::pin(self.inner.stats())
+    }
+
+    fn place(&self) -> Option<String> {
+        Some(self.inner.server.url().to_owned())
+    }
+
+    fn adoptable(&self) -> Reply<'_, Vec<Adoptable>> {
+        let found = self.inner.adoptable.lock().unwrap_or_else(PoisonError::into_inner);
+        Box::pin(std::future::ready(Ok(found.values().cloned().collect())))
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Decides status codes and JSON; what is done is decided by `sheaf-coordinator`.
 
+mod adopt;
 mod asks;
 mod collections;
 mod events;
@@ -11,6 +12,7 @@ mod intake;
 mod metrics;
 mod reads;
 mod refusal;
+mod repair;
 mod steer;
 mod verify;
 
@@ -85,6 +87,8 @@ fn reading() -> Router<Arc<Api>> {
 
 fn changing() -> Router<Arc<Api>> {
     Router::new()
+        .route("/cluster/adopt", post(adopt::adopt))
+        .route("/cluster/verify/repair", post(repair::repair))
         .route("/cluster/shards", post(asks::add))
         .route("/cluster/shards/grow", post(asks::grow))
         .route("/cluster/shards/joining", post(asks::join))

@@ -10,6 +10,7 @@ mod metrics;
 mod peers;
 mod points;
 mod refusal;
+mod repair;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,6 +47,7 @@ pub fn gate(host: GateHost, keys: Keys) -> Router {
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .merge(internal::routes())
+        .merge(repair::routes())
         .route("/metrics", get(metrics::metrics))
         .fallback(serve)
         .with_state(api)

@@ -8,6 +8,7 @@ mod engine;
 mod latency;
 mod open;
 mod peers;
+mod repair;
 mod requests;
 mod tasks;
 
@@ -26,6 +27,7 @@ use tokio::sync::{Notify, watch};
 pub use audit::{Audit, NotAudited};
 pub use open::{GateParts, OpenError};
 pub use peers::{Peers, Reply};
+pub use repair::{Inserted, Stray, Strays};
 pub use requests::{Go, NotServed, Served};
 pub use sheaf_gate::{Change, FrameAnswer, GateMetrics, Operation, Request, Seen};
 
@@ -45,6 +47,8 @@ struct Shared {
     engine: Arc<dyn Engine>,
     peers: Arc<dyn Peers>,
     latency: Latency,
+    /// Held shared by every write, and alone by an insert: what it found missing is missing until it is done.
+    repairing: Arc<tokio::sync::RwLock<()>>,
     /// The map of the newest stored record: never older than the one by which the core serves.
     map: RwLock<Option<Arc<Map>>>,
     /// When the core wants its next tick, in milliseconds.

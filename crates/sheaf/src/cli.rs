@@ -1,5 +1,6 @@
 //! The command line: which commands there are, and whom they ask. Each command is in its own file.
 
+mod adopt;
 mod collections;
 mod control;
 mod grow;
@@ -55,6 +56,8 @@ pub enum Command {
     Health(Target),
     /// What a change would move, and how long it would take; changes nothing
     Plan(plan::PlanArgs),
+    /// Take over a running Quiver cluster, with its points where they are
+    Adopt(adopt::AdoptArgs),
     /// Let nodes join, all at once, by an online migration
     Grow(grow::GrowArgs),
     /// Let a node join in two steps: it copies now, and serves after `promote`
@@ -84,7 +87,7 @@ pub enum Command {
     /// The proof that a transition left
     Report(report::ReportArgs),
     /// Audit the cluster: every point on exactly its owner, nothing extra
-    Verify(Target),
+    Verify(verify::VerifyArgs),
     /// Load points from a file
     Import(import::ImportArgs),
     /// List, create or drop collections
@@ -215,10 +218,9 @@ impl Command {
     pub fn wants_json(&self) -> bool {
         match self {
             Self::Coordinator(_) | Self::Shard(_) | Self::Router(_) | Self::Demo(_) => false,
-            Self::Status(target)
-            | Self::Map(target)
-            | Self::Health(target)
-            | Self::Verify(target) => target.json,
+            Self::Status(target) | Self::Map(target) | Self::Health(target) => target.json,
+            Self::Verify(args) => args.target.json,
+            Self::Adopt(args) => args.target.json,
             Self::Plan(args) => args.target.json,
             Self::Grow(args) => args.asked.target.json,
             Self::Join(args) => args.asked.target.json,
@@ -266,7 +268,8 @@ impl Command {
             Self::Throttle(args) => throttle::run(args).await,
             Self::History(args) => history::run(args).await,
             Self::Report(args) => report::run(args).await,
-            Self::Verify(target) => verify::run(target).await,
+            Self::Verify(args) => verify::run(args).await,
+            Self::Adopt(args) => adopt::run(args).await,
             Self::Import(args) => import::run(args).await,
             Self::Collections(args) => collections::run(args).await,
             Self::Store(args) => store::run(args).await,

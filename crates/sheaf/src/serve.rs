@@ -220,6 +220,10 @@ pub struct ShardFlags {
     #[arg(long, value_name = "PASSWORD")]
     #[serde(skip_serializing_if = "Option::is_none")]
     engine_password: Option<String>,
+    /// Let `sheaf adopt` take over the collections that the Quiver server has; leave it out once that is done
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    adopt: bool,
     /// A coordinator; repeat it for several
     #[arg(long, value_name = "URL")]
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -17,7 +17,7 @@ use tracing::warn;
 
 use super::log::Log;
 use super::server::CallError;
-use super::{Held, Inner, wire};
+use super::{Held, Inner, catalogue, wire};
 use crate::{Change, EngineError, Write, validate};
 
 /// Locks for ids: two that share one wait for each other though they needn't.
@@ -127,7 +127,7 @@ impl Inner {
         held: &Held,
         request: &Request,
     ) -> Result<Bytes, CallError> {
-        let path = format!("/v1/collections/{}/points", held.name());
+        let path = format!("{}/points", catalogue::path_of(held.name()));
         self.write_through(log, request.method.clone(), &path, request.body.clone()).await
     }
 

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use sheaf_types::collection::FilterableField;
 use sheaf_types::{CollectionConfig, CollectionId, IndexKind, Metric, PointId};
 
 use super::log::Log;
@@ -47,6 +48,15 @@ pub struct Shown {
     pub metric: Metric,
     pub index: IndexKind,
     pub count: u64,
+    #[serde(default)]
+    pub pq_subspaces: Option<u32>,
+    #[serde(default)]
+    pub filterable: Vec<FilterableField>,
+    #[serde(default)]
+    pub multivector: bool,
+    /// Absent: none.
+    #[serde(default)]
+    pub vector_encryption: Option<String>,
 }
 
 fn entry_id(id: CollectionId) -> String {
@@ -179,6 +189,14 @@ impl Inner {
             "filterable": config.filterable,
         });
         self.create_in_quiver(&body).await?;
+        self.remember(entry).await
+    }
+
+    /// Keeps the entry, durably.
+    ///
+    /// # Errors
+    /// It isn't known whether it is kept: keeping it again settles that.
+    pub async fn remember(&self, entry: &Entry) -> Result<(), EngineError> {
         let kept = serde_json::to_value(entry).map_err(|error| wire::no_quiver(&error))?;
         let kept = self.keep_entry(&entry_id(entry.id), &kept).await;
         kept.map_err(CallError::into_engine_error)
@@ -190,14 +208,12 @@ impl Inner {
     /// It isn't known whether it is dropped: dropping it again settles that.
     pub async fn drop_entry(&self, entry: &Entry) -> Result<(), EngineError> {
         let dropping = Entry { dropping: true, ..entry.clone() };
-        let kept = serde_json::to_value(&dropping).map_err(|error| wire::no_quiver(&error))?;
-        let kept = self.keep_entry(&entry_id(entry.id), &kept).await;
-        kept.map_err(CallError::into_engine_error)?;
+        self.remember(&dropping).await?;
         self.drop_in_quiver(&dropping).await
     }
 
     async fn drop_in_quiver(&self, entry: &Entry) -> Result<(), EngineError> {
-        let path = format!("/v1/collections/{}", entry.quiver);
+        let path = path_of(&entry.quiver);
         self.send(Method::DELETE, &path, &Value::Null)
             .await
             .map_err(CallError::into_engine_error)?;
@@ -212,7 +228,7 @@ impl Inner {
         match self.send(Method::POST, "/v1/collections", body).await {
             Ok(_) => Ok(()),
             Err(error) if error.is(StatusCode::CONFLICT) => {
-                let path = format!("/v1/collections/{}", body["name"].as_str().unwrap_or_default());
+                let path = path_of(body["name"].as_str().unwrap_or_default());
                 let found = self.get(&path).await.map_err(CallError::into_engine_error)?;
                 let found: Shown =
                     serde_json::from_slice(&found).map_err(|error| wire::no_quiver(&error))?;
@@ -237,7 +253,7 @@ impl Inner {
     /// # Errors
     /// The server doesn't say.
     pub async fn points_of(&self, held: &Held) -> Result<u64, EngineError> {
-        let found = self.get(&format!("/v1/collections/{}", held.name())).await;
+        let found = self.get(&path_of(held.name())).await;
         let found = found.map_err(|error| self.missing(held, error))?;
         let found: Shown =
             serde_json::from_slice(&found).map_err(|error| wire::no_quiver(&error))?;
@@ -304,8 +320,16 @@ fn refuse(config: &CollectionConfig, reason: &str) -> Result<(), EngineError> {
     )))
 }
 
+fn encoded(text: &str) -> percent_encoding::PercentEncode<'_> {
+    percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC)
+}
+
+/// The path of a collection. One that was there before Sheaf may have any name.
+pub fn path_of(quiver: &str) -> String {
+    format!("/v1/collections/{}", encoded(quiver))
+}
+
 /// The path of a point. Every byte that could mean something in a path is encoded, `.` too.
 pub fn point_path(quiver: &str, id: &PointId) -> String {
-    let id = percent_encoding::utf8_percent_encode(id.as_str(), percent_encoding::NON_ALPHANUMERIC);
-    format!("/v1/collections/{quiver}/points/{id}")
+    format!("{}/points/{}", path_of(quiver), encoded(id.as_str()))
 }

@@ -127,7 +127,7 @@ impl Inner {
         body.push_str(&format!(
             r#","k":{wanted},"ef_search":{ef},"filter":{filter},"with_payload":{payloads},"with_vector":true}}"#
         ));
-        let path = format!("/v1/collections/{}/query", held.name());
+        let path = format!("{}/query", super::catalogue::path_of(held.name()));
         let deadline = self.options.read_deadline;
         let answer = self.server.call(Method::POST, &path, Bytes::from(body), deadline).await;
         wire::read_rows(&answer.map_err(|error| self.missing(held, error))?)

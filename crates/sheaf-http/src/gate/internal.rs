@@ -41,11 +41,11 @@ struct Poll {
 }
 
 impl Api {
-    fn need_peer(&self, headers: &HeaderMap) -> Result<(), Problem> {
+    pub(super) fn need_peer(&self, headers: &HeaderMap) -> Result<(), Problem> {
         self.keys.caller(headers)?.need_everywhere(Role::Peer)
     }
 
-    async fn whole(&self, body: Body) -> Result<Bytes, Problem> {
+    pub(super) async fn whole(&self, body: Body) -> Result<Bytes, Problem> {
         let clock = self.host.clock();
         intake::body(clock, clock.now().plus_ms(REQUEST_MS_DEFAULT), body).await
     }
@@ -111,6 +111,6 @@ async fn audit(
     }))
 }
 
-fn stopping(stopping: Stopping) -> Problem {
+pub(super) fn stopping(stopping: Stopping) -> Problem {
     Problem::unavailable(stopping.to_string())
 }

@@ -78,6 +78,7 @@ impl GateHost {
             engine,
             peers,
             latency: Latency::default(),
+            repairing: Arc::default(),
             map,
             wake_at: AtomicU64::new(Time::NEVER.0),
             wake_changed: Notify::new(),

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sheaf_engines::{Engine, EngineError};
-use sheaf_gate::{Answer, Event, Operation, Outcome, Request, Token};
+use sheaf_gate::{Answer, Change, Event, Operation, Outcome, Request, Token};
 use sheaf_protocol::Refusal;
 use sheaf_types::{CollectionId, MapVersion};
 use tokio::sync::oneshot;
@@ -69,16 +69,27 @@ impl GateHost {
     {
         let shared = &self.shared;
         let writes = matches!(request.operation, Operation::Write { .. });
+        let inserts = matches!(request.operation, Operation::Write { change: Change::Insert, .. });
+        let repairing = shared.repairing.clone();
         let time_left = shared.clock.until(request.deadline) + Duration::from_millis(GRACE_MS);
         let admitted_write = AtomicBool::new(false);
         let serve = async {
-            let (admitted, go) = admit(shared, request, writes).await?;
-            let carried_out = carry_out(admitted, go, work);
             if !writes {
-                return carried_out.await;
+                let (admitted, go) = admit(shared, request, writes).await?;
+                return carry_out(admitted, go, work).await;
             }
+            // Held to the end of the write, whoever waits for it.
+            let (alone, shares) = if inserts {
+                (Some(repairing.write_owned().await), None)
+            } else {
+                (None, Some(repairing.read_owned().await))
+            };
+            let (admitted, go) = admit(shared, request, writes).await?;
             admitted_write.store(true, Ordering::Relaxed);
-            let task = tokio::spawn(carried_out);
+            let task = tokio::spawn(async move {
+                let _held = (alone, shares);
+                carry_out(admitted, go, work).await
+            });
             task.await.unwrap_or_else(|error| Err(NotServed::OutcomeUnknown(error.to_string())))
         };
         match tokio::time::timeout(time_left, serve).await {

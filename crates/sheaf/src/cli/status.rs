@@ -37,6 +37,11 @@ fn human(status: &Value) -> String {
             shard.get("reason").and_then(Value::as_str).unwrap_or_default().to_owned(),
         ]);
     }
+    let unproven = if status.get("unproven").and_then(Value::as_bool) == Some(true) {
+        "taken over and not proven yet: nothing is deleted or moved before every shard has looked; `sheaf verify` says what is missing\n"
+    } else {
+        ""
+    };
     let transition = match status.get("transition").filter(|transition| !transition.is_null()) {
         None => "no transition is running".to_owned(),
         Some(value) => running(&Transition::of(value)),
@@ -52,7 +57,7 @@ fn human(status: &Value) -> String {
     }
     let number = |name: &str| status.get(name).and_then(Value::as_u64).unwrap_or_default();
     format!(
-        "cluster {}, map {}, term {}: {} points, {} in {} collections\n{}\n{transition}{queued}\n\n{shards}\n{history}",
+        "cluster {}, map {}, term {}: {} points, {} in {} collections\n{}\n{unproven}{transition}{queued}\n\n{shards}\n{history}",
         text(status, "cluster_id"),
         text(status, "version"),
         text(status, "term"),

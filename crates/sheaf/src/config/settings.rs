@@ -135,6 +135,8 @@ pub struct ShardSettings {
     pub engine_url: Option<String>,
     pub engine_key: Option<String>,
     pub engine_password: Option<String>,
+    /// Whether the collections that a Quiver server has already may be taken over.
+    pub adopt: bool,
     #[serde(rename = "coordinator", deserialize_with = "one_or_many")]
     pub coordinators: Vec<String>,
 }
@@ -148,6 +150,7 @@ impl Default for ShardSettings {
             engine_url: None,
             engine_key: None,
             engine_password: None,
+            adopt: false,
             coordinators: Vec::new(),
         }
     }

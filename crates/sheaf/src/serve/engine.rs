@@ -27,7 +27,7 @@ const QUIVER_OWNER: &str = "quiver ";
 /// Where a shard's points are.
 pub enum Place {
     Embedded,
-    Quiver { url: String, key: Option<String> },
+    Quiver { url: String, key: Option<String>, adopts: bool },
     Pgvector(Box<PgOptions>),
 }
 
@@ -46,6 +46,7 @@ pub fn place(
     };
     if settings.engine != EngineKind::Quiver {
         only_for(key.is_some(), "engine_key", "--engine quiver");
+        only_for(settings.adopt, "adopt", "--engine quiver");
     }
     if settings.engine != EngineKind::Pgvector {
         only_for(password.is_some(), "engine_password", "--engine pgvector");
@@ -75,7 +76,7 @@ fn quiver(common: &Common, settings: &ShardSettings, complaints: &mut Complaints
     if !is_local(&url) {
         refuse_open_wire(common, &format!("the Quiver server at {url}"), complaints);
     }
-    Some(Place::Quiver { url, key: settings.engine_key.clone() })
+    Some(Place::Quiver { url, key: settings.engine_key.clone(), adopts: settings.adopt })
 }
 
 fn pgvector(
@@ -149,7 +150,7 @@ pub async fn open(place: Place, folder: &Folder, ledger: &str) -> Result<Arc<dyn
             let engine = tokio::task::spawn_blocking(open).await.map_err(super::failed)?;
             Ok(Arc::new(engine.map_err(super::failed)?))
         }
-        Place::Quiver { url, key } => {
+        Place::Quiver { url, key, adopts } => {
             let owner = match bound {
                 Some(owner) => owner,
                 None => {
@@ -159,7 +160,7 @@ pub async fn open(place: Place, folder: &Folder, ledger: &str) -> Result<Arc<dyn
                 }
             };
             let options =
-                QuiverOptions { may_claim: is_new, ..QuiverOptions::new(url, key, owner) };
+                QuiverOptions { adopts, may_claim: is_new, ..QuiverOptions::new(url, key, owner) };
             let transport = Arc::new(HyperTransport::aborting(HttpOptions::default()));
             let engine = Quiver::open(transport, options).await;
             Ok(Arc::new(engine.map_err(super::failed)?))
