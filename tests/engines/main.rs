@@ -48,7 +48,7 @@ fn config(dim: u32) -> Arc<CollectionConfig> {
         binary: None,
         filterable: Vec::new(),
         multivector: None,
-        vector_encryption: None,
+        vector_encryption: Default::default(),
     })
 }
 

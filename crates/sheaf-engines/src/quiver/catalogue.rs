@@ -16,7 +16,7 @@ use super::log::Log;
 use super::server::CallError;
 use super::wire;
 use super::{Held, Inner};
-use crate::EngineError;
+use crate::{EngineError, validate};
 
 /// The collection of the entries.
 pub const CATALOGUE: &str = "sheaf-catalogue";
@@ -176,7 +176,7 @@ impl Inner {
         let body = json!({
             "name": entry.quiver, "dim": config.dim, "metric": config.metric, "index": config.index,
             "pq_subspaces": config.pq_subspaces, "binary": config.binary.unwrap_or(false),
-            "filterable": config.filterable,
+            "filterable": config.filterable, "vector_encryption": config.vector_encryption,
         });
         self.create_in_quiver(&body).await?;
         let kept = serde_json::to_value(entry).map_err(|error| wire::no_quiver(&error))?;
@@ -288,13 +288,7 @@ pub fn check(config: &CollectionConfig) -> Result<(), EngineError> {
             "documents of several vectors are not moved yet; leave `multivector` out",
         );
     }
-    if config.vector_encryption == Some(true) {
-        return refuse(
-            config,
-            "vectors that clients encrypt can't be compared here; encrypt Quiver's disk instead",
-        );
-    }
-    Ok(())
+    validate::encryption(config)
 }
 
 fn refuse(config: &CollectionConfig, reason: &str) -> Result<(), EngineError> {
