@@ -7,8 +7,10 @@ mod grow;
 mod kills;
 mod owner;
 mod quiver;
+mod quiver_clients;
 mod quiver_cluster;
 mod quiver_failures;
+mod quiver_router;
 mod server;
 mod wire;
 
