@@ -22,7 +22,8 @@ pub struct Connection {
 
 /// A request with this body; none when it is empty.
 pub fn request(method: &str, path: &str, body: &[u8]) -> Bytes {
-    let mut head = format!("{method} {path} HTTP/1.1\r\nhost: bench\r\n");
+    // A shard that isn't meant would answer for the whole cluster; a router doesn't look at this.
+    let mut head = format!("{method} {path} HTTP/1.1\r\nhost: bench\r\nsheaf-shard: 1\r\n");
     if !body.is_empty() {
         head += &format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len());
     }

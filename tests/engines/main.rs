@@ -7,8 +7,10 @@ mod grow;
 mod kills;
 mod owner;
 mod quiver;
+mod quiver_clients;
 mod quiver_cluster;
 mod quiver_failures;
+mod quiver_router;
 mod server;
 mod wire;
 
@@ -48,7 +50,7 @@ fn config(dim: u32) -> Arc<CollectionConfig> {
         binary: None,
         filterable: Vec::new(),
         multivector: None,
-        vector_encryption: None,
+        vector_encryption: Default::default(),
     })
 }
 

@@ -81,7 +81,6 @@ async fn what_quiver_cannot_hold_is_refused_with_the_reason() {
         (serde_json::json!({"name": "a", "dim": 2, "index": "colbert"}), "several vectors"),
         (serde_json::json!({"name": "a", "dim": 2, "index": "ivf", "metric": "dot"}), "hnsw"),
         (serde_json::json!({"name": "a", "dim": 2, "multivector": true}), "multivector"),
-        (serde_json::json!({"name": "a", "dim": 2, "vector_encryption": true}), "encrypt"),
     ];
     for (json, says) in refused {
         match engine.create_collection(CollectionId(1), config(json.clone())).await {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use http::Method;
 use serde_json::{Value, json};
 
 use crate::ask::Client;
@@ -134,11 +135,13 @@ impl Cluster {
         self.nodes.len() - 1
     }
 
-    /// The ids that this node shows when it is asked itself: those that it owns.
+    /// The ids that a node of the first map shows when it is asked for those that it owns.
     pub async fn owned_by(&self, number: usize, collection: &str) -> Vec<String> {
         let node = self.client(&self.nodes[number].url);
         let path = format!("/v1/collections/{collection}/fetch");
-        let answer = node.post(&path, &json!({ "limit": 10_000, "with_payload": false })).await;
+        let (shard, body) =
+            ((number + 1).to_string(), json!({ "limit": 10_000, "with_payload": false }));
+        let answer = node.json(Method::POST, &path, &[("sheaf-shard", &shard)], &body).await;
         let body = answer.expect("it answers").expect_ok("fetch from a node");
         let points = body["points"].as_array().cloned().unwrap_or_default();
         points.iter().filter_map(|point| point["id"].as_str().map(str::to_owned)).collect()

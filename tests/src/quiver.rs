@@ -1,4 +1,4 @@
-//! A real Quiver server in a temporary folder: a process that can be killed, frozen and started again.
+//! A real Quiver server in a temporary folder: a process that can be killed, frozen and started again. Also as a router of Quiver's own.
 //!
 //! It ends when this value is dropped, and, should this process be killed, when its standard input closes.
 
@@ -31,6 +31,8 @@ pub struct QuiverServer {
     rest: Port,
     grpc: Port,
     key: Option<String>,
+    /// Further settings: `QUIVER_` variables.
+    settings: Vec<(&'static str, String)>,
     /// `None`: it was killed.
     process: Option<Running>,
     // Last: the folder goes after the process has ended.
@@ -53,7 +55,7 @@ impl QuiverServer {
     /// # Panics
     /// Quiver isn't installed, or doesn't start.
     pub async fn start() -> Self {
-        Self::start_with(None).await
+        Self::start_with(None, Vec::new()).await
     }
 
     /// Starts one that serves those only who show this key.
@@ -61,13 +63,33 @@ impl QuiverServer {
     /// # Panics
     /// As of [`QuiverServer::start`].
     pub async fn start_with_key(key: &str) -> Self {
-        Self::start_with(Some(key.to_owned())).await
+        Self::start_with(Some(key.to_owned()), Vec::new()).await
     }
 
-    async fn start_with(key: Option<String>) -> Self {
+    /// Starts one that is a router of a cluster: it begins with these shards, and asks the coordinator for its map every two
+    /// seconds; `None`: never.
+    ///
+    /// # Panics
+    /// As of [`QuiverServer::start`].
+    pub async fn start_router(shards: &[&str], coordinator: Option<&str>) -> Self {
+        let mut settings = vec![("QUIVER_CLUSTER_SHARDS", format!("[{}]", shards.join(",")))];
+        settings.extend(coordinator.map(|url| ("QUIVER_COORDINATOR_URL", url.to_owned())));
+        Self::start_with(None, settings).await
+    }
+
+    /// Starts one that follows another one: it has all that the other has, a little later, and refuses writes.
+    ///
+    /// # Panics
+    /// As of [`QuiverServer::start`].
+    pub async fn start_follower(leader: &Self) -> Self {
+        let url = format!("http://127.0.0.1:{}", leader.grpc.number);
+        Self::start_with(None, vec![("QUIVER_LEADER_URL", url)]).await
+    }
+
+    async fn start_with(key: Option<String>, settings: Vec<(&'static str, String)>) -> Self {
         let folder = tempfile::tempdir().expect("the system has room for temporary folders");
         let (rest, grpc) = (Port::reserve(), Port::reserve());
-        let mut server = Self { rest, grpc, key, process: None, folder };
+        let mut server = Self { rest, grpc, key, settings, process: None, folder };
         server.restart().await;
         server
     }
@@ -155,6 +177,7 @@ impl QuiverServer {
         if let Some(key) = &self.key {
             command.env("QUIVER_API_KEYS", key);
         }
+        command.envs(self.settings.iter().map(|(name, value)| (*name, value)));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
         let mut shell = command.spawn().unwrap_or_else(|why| panic!("can't run sh: {why}"));
         let mut lines = BufReader::new(shell.stdout.take().expect("it is piped")).lines();

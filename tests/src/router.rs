@@ -6,6 +6,9 @@ use serde_json::{Value, json};
 use crate::ask::{Answer, Client, Gone, segment};
 use crate::points;
 
+/// Points that a router of Quiver's counts: as many as a search of it may show.
+const COUNTED_MAX: usize = 10_000;
+
 /// Why a request did not succeed.
 #[derive(Clone, Debug)]
 pub struct Miss {
@@ -18,11 +21,18 @@ pub struct Miss {
 #[derive(Clone)]
 pub struct Router {
     pub client: Client,
+    /// Whether it is a router of Quiver's own, which neither lists nor counts points.
+    is_quivers: bool,
 }
 
 impl Router {
     pub fn new(client: Client) -> Self {
-        Self { client }
+        Self { client, is_quivers: false }
+    }
+
+    /// A router of Quiver's own.
+    pub fn of_quiver(client: Client) -> Self {
+        Self { client, is_quivers: true }
     }
 
     /// Writes these points, each as the write with its stamp makes it.
@@ -127,6 +137,12 @@ impl Router {
     /// # Errors
     /// It was not answered, or with a point that no write makes.
     pub async fn fetch(&self, collection: &str, limit: usize) -> Result<Vec<(String, u64)>, Miss> {
+        if self.is_quivers {
+            // A search for more points than there are shows all of them.
+            let mut found = self.query(collection, &points::vector(0), limit, None).await?;
+            found.sort();
+            return Ok(found);
+        }
         let body = json!({ "limit": limit });
         let answer = self.client.post(&format!("/v1/collections/{collection}/fetch"), &body).await;
         let body = whole(answer, true)?;
@@ -145,6 +161,9 @@ impl Router {
     /// # Errors
     /// It was not answered.
     pub async fn count(&self, collection: &str) -> Result<u64, Miss> {
+        if self.is_quivers {
+            return Ok(self.fetch(collection, COUNTED_MAX).await?.len() as u64);
+        }
         let answer = self.client.get(&format!("/v1/collections/{collection}")).await;
         let body = whole(answer, true)?;
         body["count"].as_u64().ok_or_else(|| torn(format!("no count: {body}")))

@@ -3,7 +3,7 @@
 mod world;
 
 use sheaf_coordinator::{AdoptedShard, Ask, AskRefusal, Config, NewShard, Reply};
-use sheaf_types::{CollectionConfig, IndexKind, MapVersion, Metric, ShardId};
+use sheaf_types::{CollectionConfig, IndexKind, MapVersion, Metric, ShardId, VectorEncryption};
 use world::{World, options, shard, url};
 
 fn collection(name: &str) -> CollectionConfig {
@@ -16,7 +16,7 @@ fn collection(name: &str) -> CollectionConfig {
         binary: None,
         filterable: Vec::new(),
         multivector: None,
-        vector_encryption: None,
+        vector_encryption: VectorEncryption::None,
     }
 }
 

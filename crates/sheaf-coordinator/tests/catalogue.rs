@@ -16,7 +16,7 @@ fn collection(name: &str) -> CollectionConfig {
         binary: None,
         filterable: Vec::new(),
         multivector: None,
-        vector_encryption: None,
+        vector_encryption: Default::default(),
     }
 }
 

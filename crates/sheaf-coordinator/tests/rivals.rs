@@ -6,7 +6,7 @@ mod world;
 
 use sheaf_coordinator::{Ask, AskRefusal, Config, Health, NewShard, Outcome, Reply};
 use sheaf_types::collection::{FieldType, FilterableField};
-use sheaf_types::{CollectionConfig, IndexKind, Metric};
+use sheaf_types::{CollectionConfig, IndexKind, Metric, VectorEncryption};
 use world::{StoreMood, World, options, shard, url};
 
 fn grow(n: u64) -> Ask {
@@ -31,7 +31,7 @@ fn films() -> CollectionConfig {
             field_type: FieldType::Numeric,
         }],
         multivector: Some(true),
-        vector_encryption: Some(true),
+        vector_encryption: VectorEncryption::Dcpe,
     }
 }
 

@@ -16,6 +16,7 @@ use crate::{Engine, EngineError};
 
 pub use points::{
     batches_apply_in_order_and_tell_what_they_changed, configurations_are_kept_whole,
+    encrypted_vectors_are_kept_and_ranked_as_far_as_they_can_be,
     floats_and_payloads_are_kept_to_the_bit, ids_may_be_any_text, wrong_writes_change_nothing,
 };
 pub use queries::{
@@ -41,6 +42,7 @@ where
     batches_apply_in_order_and_tell_what_they_changed(&make().await, id()).await;
     floats_and_payloads_are_kept_to_the_bit(&make().await, id()).await;
     ids_may_be_any_text(&make().await, id()).await;
+    encrypted_vectors_are_kept_and_ranked_as_far_as_they_can_be(&make().await, id()).await;
     wrong_writes_change_nothing(&make().await, id()).await;
     scans_go_in_the_order_of_ids_while_points_are_deleted(&make().await, id()).await;
     pages_respect_their_bounds(&make().await, id()).await;
@@ -61,7 +63,7 @@ fn plain(name: &str, dim: u32, metric: Metric) -> Arc<CollectionConfig> {
         binary: None,
         filterable: Vec::new(),
         multivector: None,
-        vector_encryption: None,
+        vector_encryption: Default::default(),
     })
 }
 

@@ -3,7 +3,9 @@
 //! The same rules for every engine, so that moving a point to another one never changes the verdict.
 
 use sheaf_types::limits::{DIM_MAX, K_MAX, PAYLOAD_BYTES_MAX, POINT_ID_BYTES_MAX};
-use sheaf_types::{CollectionConfig, CollectionId, IndexKind, Metric, PointHash, StoredPoint};
+use sheaf_types::{
+    CollectionConfig, CollectionId, IndexKind, Metric, PointHash, StoredPoint, VectorEncryption,
+};
 
 use crate::score::norm;
 use crate::{EngineError, Search, Write};
@@ -27,6 +29,7 @@ pub fn collection_of(engine: &str, config: &CollectionConfig) -> Result<(), Engi
             config.dim
         )));
     }
+    encryption(config)?;
     let missing = match config.index {
         IndexKind::Hnsw => None,
         IndexKind::Vamana | IndexKind::DiskVamana | IndexKind::Ivf => {
@@ -40,10 +43,6 @@ pub fn collection_of(engine: &str, config: &CollectionConfig) -> Result<(), Engi
         .or(is_set(
             config.multivector,
             "it holds one vector for each point; leave `multivector` out",
-        ))
-        .or(is_set(
-            config.vector_encryption,
-            "it doesn't encrypt vectors; encrypt the disk instead",
         ));
     match missing {
         None => Ok(()),
@@ -52,6 +51,31 @@ pub fn collection_of(engine: &str, config: &CollectionConfig) -> Result<(), Engi
             config.name
         ))),
     }
+}
+
+/// Checks that what clients encrypt their vectors with leaves sense in the rest of the configuration. The same for every engine:
+/// encrypted vectors are stored as any others.
+///
+/// # Errors
+/// `Invalid`, with the reason.
+pub fn encryption(config: &CollectionConfig) -> Result<(), EngineError> {
+    let wrong = match config.vector_encryption {
+        VectorEncryption::Dcpe if config.metric != Metric::L2 => {
+            "vectors under `dcpe` keep the order of their distances under the metric `l2` only"
+        }
+        VectorEncryption::ClientSide if config.multivector == Some(true) => {
+            "documents of several vectors can't be encrypted by clients; leave `multivector` or `vector_encryption` out"
+        }
+        VectorEncryption::None | VectorEncryption::Dcpe | VectorEncryption::ClientSide => {
+            return Ok(());
+        }
+    };
+    Err(EngineError::Invalid(format!("the collection {:?} can't be: {wrong}", config.name)))
+}
+
+/// Whether the vectors of the collection can be compared by who stores them.
+pub fn is_ranked(config: &CollectionConfig) -> bool {
+    config.vector_encryption != VectorEncryption::ClientSide
 }
 
 fn is_set(flag: Option<bool>, reason: &'static str) -> Option<&'static str> {
@@ -94,7 +118,7 @@ fn point(
     if point.body.payload().is_some_and(|payload| payload.len() > PAYLOAD_BYTES_MAX) {
         return wrong(format!("its payload has more than {PAYLOAD_BYTES_MAX} bytes"));
     }
-    if let Err(what) = vector(config.metric, &point.body.vector()) {
+    if let Err(what) = vector(config, &point.body.vector()) {
         return wrong(format!("its {what}"));
     }
     if point.hash != PointHash::of(collection, &point.id, point.body.as_bytes()) {
@@ -112,11 +136,11 @@ fn quoted(id: &sheaf_types::PointId) -> String {
     format!("{start:?}{more}")
 }
 
-fn vector(metric: Metric, vector: &[f32]) -> Result<(), &'static str> {
+fn vector(config: &CollectionConfig, vector: &[f32]) -> Result<(), &'static str> {
     if vector.iter().any(|number| !number.is_finite()) {
         return Err("vector holds a number that is not finite");
     }
-    if metric == Metric::Cosine {
+    if config.metric == Metric::Cosine && is_ranked(config) {
         let length = norm(vector);
         if length == 0.0 {
             return Err("vector has no length, so it has no cosine similarity");
@@ -138,7 +162,14 @@ pub fn search(config: &CollectionConfig, search: &Search) -> Result<(), EngineEr
         let (has, wants) = (search.vector.len(), config.dim);
         return invalid(format!("the vector has {has} numbers, the collection takes {wants}"));
     }
-    if let Err(what) = vector(config.metric, &search.vector) {
+    if !is_ranked(config) {
+        return invalid(
+            "the collection's vectors are encrypted by its clients, so they can't be compared here; fetch points, and compare what you \
+             decrypt"
+                .to_owned(),
+        );
+    }
+    if let Err(what) = vector(config, &search.vector) {
         return invalid(format!("the {what}"));
     }
     if search.k > K_MAX {
@@ -179,7 +210,6 @@ mod tests {
         );
         assert!(refuse(CollectionConfig { binary: Some(true), ..config() }).contains("binary"));
         refuse(CollectionConfig { multivector: Some(true), ..config() });
-        refuse(CollectionConfig { vector_encryption: Some(true), ..config() });
         let harmless =
             CollectionConfig { binary: Some(false), multivector: Some(false), ..config() };
         assert_eq!(collection(&harmless), Ok(()));
@@ -199,6 +229,42 @@ mod tests {
             assert!(matches!(check(wrong), Err(EngineError::Invalid(_))), "{wrong:?}");
         }
         assert!(matches!(check(&[f32::MAX, f32::MAX]), Err(EngineError::Invalid(_))));
+    }
+
+    #[test]
+    fn what_clients_encrypt_is_stored_as_it_comes_and_searched_only_where_that_makes_sense() {
+        let sealed = |metric| CollectionConfig {
+            vector_encryption: VectorEncryption::ClientSide,
+            metric,
+            ..config()
+        };
+        let question = Search {
+            vector: vec![1.0, 0.0],
+            k: 1,
+            ef: 1,
+            accept: crate::Accept::All,
+            filter: None,
+            bodies: false,
+        };
+        for metric in [Metric::L2, Metric::Cosine, Metric::Dot] {
+            assert_eq!(collection(&sealed(metric)), Ok(()));
+            // In the place of a sealed vector there are zeros, which have no cosine similarity.
+            assert_eq!(writes(CollectionId(1), &sealed(metric), &[upsert(&[0.0, 0.0])]), Ok(()));
+            assert!(matches!(
+                search(&sealed(metric), &question),
+                Err(EngineError::Invalid(what)) if what.contains("decrypt")
+            ));
+        }
+        let dcpe = |metric| CollectionConfig {
+            vector_encryption: VectorEncryption::Dcpe,
+            metric,
+            ..config()
+        };
+        assert_eq!(collection(&dcpe(Metric::L2)), Ok(()));
+        assert_eq!(search(&dcpe(Metric::L2), &question), Ok(()));
+        assert!(matches!(collection(&dcpe(Metric::Cosine)), Err(EngineError::Invalid(_))));
+        let both = CollectionConfig { multivector: Some(true), ..sealed(Metric::Dot) };
+        assert!(matches!(collection(&both), Err(EngineError::Invalid(_))));
     }
 
     #[test]

@@ -126,7 +126,7 @@ mod tests {
             binary: None,
             filterable: vec![],
             multivector: None,
-            vector_encryption: None,
+            vector_encryption: Default::default(),
         };
         let id = CollectionId(1);
         let words = Collection { id, config: Arc::new(config) };

@@ -13,6 +13,7 @@ use sheaf_protocol::{CopyState, Order, Refusal, Stage};
 use sheaf_types::collection::{FieldType, FilterableField};
 use sheaf_types::{
     CollectionConfig, CollectionId, IndexKind, MapVersion, Metric, PointId, ShardId, TransitionId,
+    VectorEncryption,
 };
 use world::{World, config, map_of, map_with, order};
 
@@ -339,7 +340,7 @@ fn a_new_shard_creates_each_collection_with_the_whole_configuration() {
         binary: Some(true),
         filterable: vec![FilterableField { path: "year".into(), field_type: FieldType::Numeric }],
         multivector: Some(true),
-        vector_encryption: Some(true),
+        vector_encryption: VectorEncryption::Dcpe,
     };
     let mut world = World::new(&[1, 2]);
     let both = [config("words"), films.clone()];

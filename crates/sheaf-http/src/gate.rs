@@ -11,6 +11,7 @@ mod peers;
 mod points;
 mod refusal;
 mod repair;
+mod unversioned;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +32,7 @@ pub use peers::HttpPeers;
 use crate::auth::{Caller, Keys, Role};
 use crate::metrics as measures;
 use crate::problem::Problem;
+use crate::router::InnerRouter;
 use crate::router::intake;
 use crate::router::target::{self, Segment, Target};
 use crate::wire::directive::HeardMap;
@@ -41,8 +43,16 @@ const READY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The routes of a gate. `keys` are those that it accepts; the cluster's own nodes show the peer key among them.
 pub fn gate(host: GateHost, keys: Keys) -> Router {
+    routes(Api { host, keys, cluster: None, heard: HeardMap::default() })
+}
+
+/// The same, where a request that names no version of the map is answered for the whole cluster.
+pub fn gate_for_everyone(host: GateHost, keys: Keys, cluster: InnerRouter) -> Router {
+    routes(Api { host, keys, cluster: Some(cluster), heard: HeardMap::default() })
+}
+
+fn routes(api: Api) -> Router {
     measures::begin();
-    let api = Arc::new(Api { host, keys, heard: HeardMap::default() });
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
@@ -50,12 +60,14 @@ pub fn gate(host: GateHost, keys: Keys) -> Router {
         .merge(repair::routes())
         .route("/metrics", get(metrics::metrics))
         .fallback(serve)
-        .with_state(api)
+        .with_state(Arc::new(api))
 }
 
 struct Api {
     host: GateHost,
     keys: Keys,
+    /// `None`: this gate knows its own points only.
+    cluster: Option<InnerRouter>,
     /// Of the coordinator's directives.
     heard: HeardMap,
 }
@@ -120,42 +132,56 @@ impl Api {
             shard: number(headers, &SHARD)?.map(ShardId),
             deadline: intake::deadline(self.host.clock(), headers)?,
         };
+        match &self.cluster {
+            Some(cluster) if asked.version.is_none() && asked.shard.is_none() => {
+                self.answer_unversioned(cluster, &asked, target, headers, body).await
+            }
+            Some(_) | None => self.answer_alone(&asked, target, body).await,
+        }
+    }
+
+    async fn answer_alone(
+        &self,
+        asked: &Asked,
+        target: Target<'_>,
+        body: Body,
+    ) -> Result<Response, Problem> {
         let read = |name: &Segment<'_>| asked.caller.need(Role::Read, &name.text);
         let write = |name: &Segment<'_>| asked.caller.need(Role::Write, &name.text);
         let body = || intake::body(self.host.clock(), asked.deadline, body);
         match target {
             Target::Get(name, id) => {
                 read(&name)?;
-                self.get(&asked, &name.text, &id.text).await
+                self.get(asked, &name.text, &id.text).await
             }
             Target::Upsert(name) => {
                 write(&name)?;
-                self.upsert(&asked, &name.text, BATCH_POINTS_MAX, body().await?).await
+                self.upsert(asked, &name.text, BATCH_POINTS_MAX, body().await?).await
             }
             Target::Bulk(name) => {
                 write(&name)?;
-                self.upsert(&asked, &name.text, BULK_POINTS_MAX, body().await?).await
+                self.upsert(asked, &name.text, BULK_POINTS_MAX, body().await?).await
             }
             Target::Delete(name) => {
                 write(&name)?;
-                self.delete(&asked, &name.text, body().await?).await
+                self.delete(asked, &name.text, body().await?).await
             }
             Target::Query(name) => {
                 read(&name)?;
-                self.query(&asked, &name.text, body().await?).await
+                self.query(asked, &name.text, body().await?).await
             }
             Target::Fetch(name) => {
                 read(&name)?;
-                self.fetch(&asked, &name.text, body().await?).await
+                self.fetch(asked, &name.text, body().await?).await
             }
             Target::Count(name) => {
                 read(&name)?;
-                self.count(&asked, &name.text, body().await?).await
+                self.count(asked, &name.text, body().await?).await
             }
-            Target::ListCollections => self.list_collections(&asked).await,
+            Target::ListCollections => self.list_collections(asked).await,
             Target::ShowCollection(name) => {
                 read(&name)?;
-                self.show_collection(&asked, &name.text).await
+                self.show_collection(asked, &name.text).await
             }
             Target::CreateCollection | Target::DropCollection(_) => Err(not_here()),
             Target::Unsupported(what) => Err(what.problem()),

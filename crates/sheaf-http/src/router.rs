@@ -58,18 +58,39 @@ pub struct RouterParts {
 /// # Errors
 /// The peer key can't be sent in a header.
 pub fn router(parts: RouterParts) -> Result<Router, CoordinatorsError> {
-    let RouterParts { host, transport, coordinators, keys, peer_key } = parts;
-    let authorization = peer_key.as_deref().map(cluster::authorization).transpose()?;
     metrics::begin();
-    let clock = host.clock();
-    let shards = Shards { transport, clock, authorization };
-    let api = Arc::new(Api { host, coordinators, keys, shards });
     Ok(Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(figures))
         .fallback(serve)
-        .with_state(api))
+        .with_state(Arc::new(Api::new(parts)?)))
+}
+
+/// A router inside of a gate, for requests that name no version of the map. Cheap to clone.
+#[derive(Clone)]
+pub struct InnerRouter(Arc<Api>);
+
+impl InnerRouter {
+    /// # Errors
+    /// The peer key can't be sent in a header.
+    pub fn new(parts: RouterParts) -> Result<Self, CoordinatorsError> {
+        Ok(Self(Arc::new(Api::new(parts)?)))
+    }
+
+    /// Answers what `caller` asks every shard for, or any.
+    pub(crate) async fn answer(
+        &self,
+        target: Target<'_>,
+        headers: &HeaderMap,
+        caller: &Caller,
+        deadline: Time,
+        body: Bytes,
+    ) -> Result<Response, Problem> {
+        allow(caller, &target)?;
+        let asked = Asked { caller: caller.clone(), headers, deadline, broadcasts: true };
+        self.0.carry_out(&asked, target, Body::from(body)).await
+    }
 }
 
 struct Api {
@@ -128,9 +149,18 @@ struct Asked<'a> {
     caller: Caller,
     headers: &'a HeaderMap,
     deadline: Time,
+    /// Whether the caller asks every shard for the same: the second one to be asked for a new collection has it already.
+    broadcasts: bool,
 }
 
 impl Api {
+    fn new(parts: RouterParts) -> Result<Self, CoordinatorsError> {
+        let RouterParts { host, transport, coordinators, keys, peer_key } = parts;
+        let authorization = peer_key.as_deref().map(cluster::authorization).transpose()?;
+        let shards = Shards { transport, clock: host.clock(), authorization };
+        Ok(Self { host, coordinators, keys, shards })
+    }
+
     /// Who asks is judged before anything else is said.
     async fn answer(
         &self,
@@ -141,42 +171,50 @@ impl Api {
         let caller = self.keys.caller(headers)?;
         allow(&caller, &target)?;
         let deadline = deadline(self.clock(), headers)?;
-        let asked = Asked { caller, headers, deadline };
+        self.carry_out(&Asked { caller, headers, deadline, broadcasts: false }, target, body).await
+    }
+
+    async fn carry_out(
+        &self,
+        asked: &Asked<'_>,
+        target: Target<'_>,
+        body: Body,
+    ) -> Result<Response, Problem> {
         match target {
-            Target::Get(name, id) => self.get(&asked, &name, &id).await,
+            Target::Get(name, id) => self.get(asked, &name, &id).await,
             Target::Upsert(name) => {
                 let limit = sheaf_types::limits::BATCH_POINTS_MAX;
-                let body = self.body(&asked, body).await?;
-                self.upsert(&asked, &name, "points", limit, body).await
+                let body = self.body(asked, body).await?;
+                self.upsert(asked, &name, "points", limit, body).await
             }
             Target::Bulk(name) => {
                 let limit = sheaf_types::limits::BULK_POINTS_MAX;
-                let body = self.body(&asked, body).await?;
-                self.upsert(&asked, &name, "points:bulk", limit, body).await
+                let body = self.body(asked, body).await?;
+                self.upsert(asked, &name, "points:bulk", limit, body).await
             }
             Target::Delete(name) => {
-                let body = self.body(&asked, body).await?;
-                self.delete(&asked, &name, body).await
+                let body = self.body(asked, body).await?;
+                self.delete(asked, &name, body).await
             }
             Target::Query(name) => {
-                let body = self.body(&asked, body).await?;
-                self.query(&asked, &name, body).await
+                let body = self.body(asked, body).await?;
+                self.query(asked, &name, body).await
             }
             Target::Fetch(name) => {
-                let body = self.body(&asked, body).await?;
-                self.fetch(&asked, &name, body).await
+                let body = self.body(asked, body).await?;
+                self.fetch(asked, &name, body).await
             }
             Target::Count(name) => {
-                let body = self.body(&asked, body).await?;
-                self.count(&asked, &name, body).await
+                let body = self.body(asked, body).await?;
+                self.count(asked, &name, body).await
             }
-            Target::ListCollections => self.list_collections(&asked).await,
-            Target::ShowCollection(name) => self.show_collection(&asked, &name).await,
+            Target::ListCollections => self.list_collections(asked).await,
+            Target::ShowCollection(name) => self.show_collection(asked, &name).await,
             Target::CreateCollection => {
-                let body = self.body(&asked, body).await?;
-                self.create_collection(&asked, body).await
+                let body = self.body(asked, body).await?;
+                self.create_collection(asked, body).await
             }
-            Target::DropCollection(name) => self.drop_collection(&asked, &name).await,
+            Target::DropCollection(name) => self.drop_collection(asked, &name).await,
             Target::Unsupported(what) => Err(what.problem()),
         }
     }

@@ -3,6 +3,7 @@
 //! Decides which servers are refused. Never changes what another program made.
 
 use sheaf_engines::EngineError;
+use sheaf_engines::validate::is_ranked;
 use sheaf_types::{CollectionConfig, CollectionId, IndexKind, Metric};
 use tokio_postgres::{Client, Error};
 
@@ -111,7 +112,7 @@ pub fn check(config: &CollectionConfig) -> Result<(), EngineError> {
 
 /// Whether its vectors are in an HNSW index; else it is searched exactly.
 pub fn is_indexed(config: &CollectionConfig) -> bool {
-    config.index == IndexKind::Hnsw && config.dim <= INDEXED_DIM_MAX
+    config.index == IndexKind::Hnsw && config.dim <= INDEXED_DIM_MAX && is_ranked(config)
 }
 
 /// The statements that make a collection's table, but for its row in `sheaf.collections`.

@@ -1,6 +1,9 @@
 //! A collection's configuration: the whole of it travels in the map, so every shard has the same.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use serde::de::{Error, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// How near two vectors are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -45,6 +48,58 @@ pub enum FieldType {
     Numeric,
 }
 
+/// What clients do to vectors before they send them; whoever stores them never has the key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VectorEncryption {
+    #[default]
+    None,
+    /// Distances keep their order under `l2`, so they are ranked as any others.
+    Dcpe,
+    /// The vector is in the payload, sealed, and zeros are in its place: it is stored, and never ranked.
+    ClientSide,
+}
+
+impl VectorEncryption {
+    pub fn is_none(&self) -> bool {
+        *self == Self::None
+    }
+}
+
+/// A word; `false` in maps and records from before there were words.
+struct EncryptionVisitor;
+
+impl Visitor<'_> for EncryptionVisitor {
+    type Value = VectorEncryption;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("one of none, dcpe and client_side")
+    }
+
+    fn visit_bool<E: Error>(self, set: bool) -> Result<Self::Value, E> {
+        if set {
+            Err(E::invalid_value(Unexpected::Bool(set), &self))
+        } else {
+            Ok(Self::Value::None)
+        }
+    }
+
+    fn visit_str<E: Error>(self, word: &str) -> Result<Self::Value, E> {
+        match word {
+            "none" => Ok(VectorEncryption::None),
+            "dcpe" => Ok(VectorEncryption::Dcpe),
+            "client_side" => Ok(VectorEncryption::ClientSide),
+            _ => Err(E::invalid_value(Unexpected::Str(word), &self)),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for VectorEncryption {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(EncryptionVisitor)
+    }
+}
+
 /// A payload field announced for filtering.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -73,6 +128,6 @@ pub struct CollectionConfig {
     pub filterable: Vec<FilterableField>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub multivector: Option<bool>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub vector_encryption: Option<bool>,
+    #[serde(default, skip_serializing_if = "VectorEncryption::is_none")]
+    pub vector_encryption: VectorEncryption,
 }

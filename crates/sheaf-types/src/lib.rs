@@ -11,7 +11,7 @@ pub mod marks;
 pub mod point;
 pub mod time;
 
-pub use collection::{CollectionConfig, IndexKind, Metric};
+pub use collection::{CollectionConfig, IndexKind, Metric, VectorEncryption};
 pub use digest::{Digest, PointHash};
 pub use ids::{
     Attempt, ClusterId, CollectionId, Incarnation, MapVersion, PlacementKey, PointId, Revision,

@@ -62,7 +62,7 @@ impl Operator {
             binary: None,
             filterable: Vec::new(),
             multivector: None,
-            vector_encryption: None,
+            vector_encryption: Default::default(),
         };
         while self.book.record().is_none_or(|record| record.map.shards().is_empty()) {
             tokio::time::sleep(RETRY_PAUSE).await;

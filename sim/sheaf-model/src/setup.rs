@@ -88,7 +88,7 @@ fn config() -> CollectionConfig {
         binary: None,
         filterable: Vec::new(),
         multivector: None,
-        vector_encryption: None,
+        vector_encryption: Default::default(),
     }
 }
 

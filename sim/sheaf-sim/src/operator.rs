@@ -88,7 +88,7 @@ fn config_of(name: &str) -> CollectionConfig {
         binary: None,
         filterable: Vec::new(),
         multivector: None,
-        vector_encryption: None,
+        vector_encryption: Default::default(),
     }
 }
 

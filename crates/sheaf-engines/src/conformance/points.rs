@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use sheaf_types::collection::{FieldType, FilterableField};
-use sheaf_types::{CollectionConfig, CollectionId, Metric, PointHash, PointId, StoredPoint};
+use sheaf_types::{
+    CollectionConfig, CollectionId, Metric, PointHash, PointId, StoredPoint, VectorEncryption,
+};
 
 use super::sample::{point, scan_all, upserts, whole};
 use super::{fresh, is_refused, plain};
-use crate::{Accept, Change, Engine, EngineError, Write};
+use crate::{Accept, Change, Engine, EngineError, Search, Write};
 
 /// A collection is listed with the whole configuration that it was created with; creating it again changes nothing.
 pub async fn configurations_are_kept_whole(engine: &impl Engine, id: CollectionId) {
@@ -100,6 +102,46 @@ pub async fn floats_and_payloads_are_kept_to_the_bit(engine: &impl Engine, id: C
             points.iter().find(|point| point.id == found.id).expect("a point that was written");
         assert_eq!((found.hash, found.body.as_ref()), (wrote.hash, Some(&wrote.body)));
     }
+    engine.drop_collection(id).await.expect("dropping");
+}
+
+/// What clients seal is kept with its zeros and never ranked; what keeps its distances is ranked.
+pub async fn encrypted_vectors_are_kept_and_ranked_as_far_as_they_can_be(
+    engine: &impl Engine,
+    id: CollectionId,
+) {
+    let encrypted = |metric, vector_encryption| {
+        Arc::new(CollectionConfig { vector_encryption, ..(*plain("encrypted", 2, metric)).clone() })
+    };
+    let search = || Search {
+        vector: vec![1.0, 0.0],
+        k: 1,
+        ef: 16,
+        accept: Accept::All,
+        filter: None,
+        bodies: false,
+    };
+    for metric in [Metric::L2, Metric::Cosine, Metric::Dot] {
+        let sealed = encrypted(metric, VectorEncryption::ClientSide);
+        fresh(engine, id, Arc::clone(&sealed)).await;
+        let envelope = Some(r#"{"__quiver_vec__":{"ct":"AAAA"}}"#);
+        let points: Vec<StoredPoint> = ["a", "b"].map(|p| point(id, p, &[0.0; 2], envelope)).into();
+        engine.apply(id, upserts(&points)).await.expect("writing zeros");
+        let found = engine.get(id, vec![PointId::from("b")]).await.expect("reading");
+        assert_eq!(found, [Some(points[1].clone())]);
+        assert_eq!(scan_all(engine, id, whole()).await.len(), 2);
+        assert_eq!(engine.count(id, Accept::All, None).await, Ok(2));
+        let refused = engine.search(id, search()).await;
+        assert!(matches!(refused, Err(EngineError::Invalid(_))), "{refused:?}");
+        let listed = engine.collections().await.expect("listing");
+        assert_eq!(listed.iter().find(|(listed, _)| *listed == id), Some(&(id, sealed)));
+        engine.drop_collection(id).await.expect("dropping");
+    }
+    fresh(engine, id, encrypted(Metric::L2, VectorEncryption::Dcpe)).await;
+    let points = [point(id, "far", &[5.0, 0.0], None), point(id, "near", &[2.0, 0.0], None)];
+    engine.apply(id, upserts(&points)).await.expect("writing");
+    let hits = engine.search(id, search()).await.expect("searching");
+    assert_eq!(hits.iter().map(|hit| hit.id.as_str()).collect::<Vec<_>>(), ["near"]);
     engine.drop_collection(id).await.expect("dropping");
 }
 

@@ -11,6 +11,7 @@ use sheaf_types::{CollectionConfig, Metric};
 use usearch::ffi::{IndexOptions, Matches, MetricKind, ScalarKind};
 
 use super::vectors::{Row, Vectors};
+use crate::validate;
 
 /// Links of a point on the base layer are twice this. Source: real questions are answered with recall 1.000 at
 /// `ef` 64 by 16 as by 24 and 32, which find a little more far from the data and take more memory.
@@ -64,7 +65,8 @@ impl Graph {
         Self {
             metric: config.metric,
             dim: config.dim as usize,
-            floats_min,
+            // What is never ranked needs no index; zeros in the place of sealed vectors would make a bad one.
+            floats_min: if validate::is_ranked(config) { floats_min } else { usize::MAX },
             readers,
             serving: RwLock::new(None),
             building: Mutex::new(None),

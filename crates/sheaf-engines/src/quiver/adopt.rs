@@ -88,7 +88,7 @@ fn adoptable(shown: Shown) -> Adoptable {
         binary: None,
         filterable,
         multivector: shown.multivector.then_some(true),
-        vector_encryption: shown.vector_encryption.map(|kind| kind != "none"),
+        vector_encryption: shown.vector_encryption,
     };
     let obstacle = catalogue::check(&config).err().map(|error| error.to_string());
     Adoptable { config: Arc::new(config), points: count, obstacle }

@@ -11,13 +11,13 @@ use http::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sheaf_types::collection::FilterableField;
-use sheaf_types::{CollectionConfig, CollectionId, IndexKind, Metric, PointId};
+use sheaf_types::{CollectionConfig, CollectionId, IndexKind, Metric, PointId, VectorEncryption};
 
 use super::log::Log;
 use super::server::CallError;
 use super::wire;
 use super::{Held, Inner};
-use crate::EngineError;
+use crate::{EngineError, validate};
 
 /// The collection of the entries.
 pub const CATALOGUE: &str = "sheaf-catalogue";
@@ -54,9 +54,8 @@ pub struct Shown {
     pub filterable: Vec<FilterableField>,
     #[serde(default)]
     pub multivector: bool,
-    /// Absent: none.
     #[serde(default)]
-    pub vector_encryption: Option<String>,
+    pub vector_encryption: VectorEncryption,
 }
 
 fn entry_id(id: CollectionId) -> String {
@@ -186,7 +185,7 @@ impl Inner {
         let body = json!({
             "name": entry.quiver, "dim": config.dim, "metric": config.metric, "index": config.index,
             "pq_subspaces": config.pq_subspaces, "binary": config.binary.unwrap_or(false),
-            "filterable": config.filterable,
+            "filterable": config.filterable, "vector_encryption": config.vector_encryption,
         });
         self.create_in_quiver(&body).await?;
         self.remember(entry).await
@@ -304,13 +303,7 @@ pub fn check(config: &CollectionConfig) -> Result<(), EngineError> {
             "documents of several vectors are not moved yet; leave `multivector` out",
         );
     }
-    if config.vector_encryption == Some(true) {
-        return refuse(
-            config,
-            "vectors that clients encrypt can't be compared here; encrypt Quiver's disk instead",
-        );
-    }
-    Ok(())
+    validate::encryption(config)
 }
 
 fn refuse(config: &CollectionConfig, reason: &str) -> Result<(), EngineError> {

@@ -89,7 +89,7 @@ pub fn config(name: &str) -> CollectionConfig {
         binary: None,
         filterable: vec![],
         multivector: None,
-        vector_encryption: None,
+        vector_encryption: Default::default(),
     }
 }
 

@@ -342,7 +342,7 @@ fn take_gate(gates: &mut Vec<Found>, old: &OldShard) -> Result<Option<Found>, Pr
 
 #[cfg(test)]
 mod tests {
-    use sheaf_types::{IndexKind, Metric};
+    use sheaf_types::{IndexKind, Metric, VectorEncryption};
 
     use super::*;
     use crate::wire::peer::AdoptableReply;
@@ -357,7 +357,7 @@ mod tests {
             binary: None,
             filterable: Vec::new(),
             multivector: None,
-            vector_encryption: None,
+            vector_encryption: VectorEncryption::None,
         };
         AdoptableReply { config, points, obstacle: None }
     }

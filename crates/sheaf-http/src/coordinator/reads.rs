@@ -21,7 +21,7 @@ use super::{Api, not_reigning};
 use crate::auth::Role;
 use crate::problem::Problem;
 use crate::wire::MAP_DELTA;
-use crate::wire::map::{PublishedDelta, PublishedMap};
+use crate::wire::map::{PublishedDelta, PublishedMap, Underway};
 use crate::wire::map_delta::MapDelta;
 
 type Answered = Result<Response, Problem>;
@@ -64,15 +64,16 @@ pub(super) async fn map(
         return Err(not_reigning());
     }
     let map = api.host.maps().borrow().clone().ok_or_else(not_reigning)?;
-    let (joining, leaving) = api.host.look(Coordinator::joining_and_leaving);
+    let (joining, draining) = api.host.look(Coordinator::joining_and_leaving);
+    let underway = Underway::new(joining, draining);
     let has_it = |known: &Arc<Map>| Some(known.version().0) == after;
     if headers.contains_key(MAP_DELTA)
         && let Some(known) = before.filter(has_it)
         && let Some(delta) = MapDelta::between(&known, &map)
     {
-        return Ok(Json(PublishedDelta { delta, joining, leaving }).into_response());
+        return Ok(Json(PublishedDelta { delta, underway }).into_response());
     }
-    Ok(Json(PublishedMap { map: &map, joining, leaving }).into_response())
+    Ok(Json(PublishedMap { map: &map, underway }).into_response())
 }
 
 /// The status with what the core doesn't know: the other coordinators, and the store.

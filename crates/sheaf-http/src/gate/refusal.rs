@@ -55,3 +55,23 @@ fn refused(refusal: &Refusal) -> Problem {
     let refusal_json = serde_json::to_value(refusal).unwrap_or_default();
     Problem::new(status, refusal.to_string()).with("refusal", refusal_json)
 }
+
+/// Whether the problem is a refusal of this gate that another one, or a newer map, may not share.
+pub(super) fn names_another(problem: &Problem) -> bool {
+    let refusal = problem.extensions.get("refusal").cloned();
+    let refusal = refusal.and_then(|refusal| serde_json::from_value::<Refusal>(refusal).ok());
+    match refusal {
+        Some(Refusal::Moved { .. } | Refusal::NotServing | Refusal::NoCollection { .. }) => true,
+        Some(
+            Refusal::OtherVersion { .. }
+            | Refusal::OtherShard { .. }
+            | Refusal::Fenced { .. }
+            | Refusal::Behind { .. }
+            | Refusal::TooManyHeld { .. }
+            | Refusal::EngineUnavailable { .. }
+            | Refusal::Unproven
+            | Refusal::NothingToRepair { .. },
+        )
+        | None => false,
+    }
+}

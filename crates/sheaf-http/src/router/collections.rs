@@ -39,10 +39,12 @@ struct Changed {
 
 impl Api {
     pub(super) async fn list_collections(&self, asked: &Asked<'_>) -> Result<Response, Problem> {
-        let map = self.known_map()?;
         // Another router may have created one a moment ago.
         let patience = super::LOOK_PATIENCE.min(self.clock().until(asked.deadline) / 2);
-        let map = self.host.look_for_newer_map(patience).await.unwrap_or(map);
+        let map = match self.host.look_for_newer_map(patience).await {
+            Some(map) => map,
+            None => self.known_map()?,
+        };
         let seen = map.collections().iter().filter(|c| asked.caller.may(Role::Read, c.name()));
         let seen: Vec<Arc<CollectionConfig>> = seen.map(|c| c.config.clone()).collect();
         let counted = futures_util::stream::iter(seen)
@@ -100,12 +102,20 @@ impl Api {
         let answer =
             self.coordinators.change(self.clock(), asked.deadline, Method::POST, path, body, key);
         let answer = answer.await?;
+        if answer.status() == StatusCode::CONFLICT && asked.broadcasts {
+            let patience = super::LOOK_PATIENCE.min(self.clock().until(asked.deadline) / 2);
+            let map = self.host.look_for_newer_map(patience).await;
+            let known = map.as_ref().and_then(|map| map.collection(&config.name));
+            if known.is_some_and(|known| *known.config == config) {
+                return Ok(Json(view(&config, 0)).into_response());
+            }
+        }
         if !answer.status().is_success() {
             return Ok(coordinators_words(answer));
         }
         // So that who reads here finds it here.
         self.adopt_change(asked, answer.body()).await;
-        Ok((StatusCode::CREATED, Json(view(&config, 0))).into_response())
+        Ok(Json(view(&config, 0)).into_response())
     }
 
     pub(super) async fn drop_collection(

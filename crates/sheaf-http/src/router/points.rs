@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde::{Deserialize, Serialize};
+use sheaf_engines::validate::is_ranked;
 use sheaf_map::Map;
 use sheaf_router::{CallId, Op, Verdict};
 use sheaf_types::limits::BULK_POINTS_MAX;
@@ -174,9 +175,11 @@ fn misfit(map: &Map, name: &str, points: &[RawPoint<'_>]) -> Option<String> {
             Some(has) if has != wants => Some(format!(
                 "the point {id:?}: its vector has {has} numbers, the collection takes {wants}"
             )),
-            Some(_) if config.metric == Metric::Cosine && point.is_zero() => Some(format!(
-                "the point {id:?}: its vector has no length, so it has no cosine similarity"
-            )),
+            Some(_) if config.metric == Metric::Cosine && is_ranked(config) && point.is_zero() => {
+                Some(format!(
+                    "the point {id:?}: its vector has no length, so it has no cosine similarity"
+                ))
+            }
             Some(_) | None => None,
         }
     })

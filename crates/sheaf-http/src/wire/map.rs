@@ -15,10 +15,26 @@ const FIELDS: [&str; 5] = ["cluster_id", "version", "committed", "shards", "coll
 pub struct PublishedMap<'a> {
     #[serde(flatten)]
     pub map: &'a Map,
-    /// Shards that are about to own their part.
+    #[serde(flatten)]
+    pub underway: Underway,
+}
+
+/// What is under way, beside the map: it changes nothing about who owns what.
+#[derive(Clone, Debug, Serialize)]
+pub struct Underway {
+    /// Shards that are about to own their part; they are not in the map yet.
     pub joining: Vec<ShardId>,
-    /// Shards that are about to own nothing.
-    pub leaving: Vec<ShardId>,
+    /// Shards that are about to own nothing. Until then they own what they did.
+    pub draining: Vec<ShardId>,
+    /// Nothing, ever: a router that was made for Quiver takes a shard in here for one that owns nothing any more, and writes all
+    /// points of it twice.
+    leaving: [ShardId; 0],
+}
+
+impl Underway {
+    pub fn new(joining: Vec<ShardId>, draining: Vec<ShardId>) -> Self {
+        Self { joining, draining, leaving: [] }
+    }
 }
 
 /// `GET /cluster/map` for whoever has an earlier one.
@@ -26,8 +42,8 @@ pub struct PublishedMap<'a> {
 pub struct PublishedDelta {
     #[serde(flatten)]
     pub delta: MapDelta,
-    pub joining: Vec<ShardId>,
-    pub leaving: Vec<ShardId>,
+    #[serde(flatten)]
+    pub underway: Underway,
 }
 
 /// The map in a coordinator's answer to somebody who has `known`: whole, or as a difference from that one.
@@ -81,9 +97,12 @@ mod tests {
         };
         let cluster = ClusterId::from("c");
         let map = Map::new(cluster, MapVersion(7), TransitionId(3), vec![shard], vec![]).unwrap();
-        let published = PublishedMap { map: &map, joining: vec![ShardId(5)], leaving: vec![] };
+        let underway = Underway::new(vec![ShardId(5)], vec![ShardId(4)]);
+        let published = PublishedMap { map: &map, underway };
         let mut json = serde_json::to_value(&published).unwrap();
-        assert_eq!(json["joining"], serde_json::json!([5]));
+        let underway = (&json["joining"], &json["draining"], &json["leaving"]);
+        let expected = (serde_json::json!([5]), serde_json::json!([4]), serde_json::json!([]));
+        assert_eq!(underway, (&expected.0, &expected.1, &expected.2));
         assert_eq!(json["shards"][0]["primary_url"], "http://node:1");
         json["later"] = serde_json::json!({"more": 1});
         assert_eq!(read(&serde_json::to_vec(&json).unwrap()).unwrap(), map);

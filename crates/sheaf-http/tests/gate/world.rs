@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use sheaf_engines::{Engine, Memory};
 use sheaf_http::auth::Keys;
 use sheaf_http::gate::{HttpPeers, gate};
-use sheaf_http::wire::map::PublishedMap;
+use sheaf_http::wire::map::{PublishedMap, Underway};
 use sheaf_map::{Collection, Map, ShardEntry};
 use sheaf_protocol::{Directive, GateReport, Order};
 use sheaf_runtime::Clock;
@@ -39,7 +39,8 @@ impl Network {
 
     /// A coordinator that publishes this map.
     pub fn publish(&self, map: &Map) {
-        let json = serde_json::to_string(&PublishedMap { map, joining: vec![], leaving: vec![] });
+        let json =
+            serde_json::to_string(&PublishedMap { map, underway: Underway::new(vec![], vec![]) });
         let json = json.unwrap();
         let router = Router::new()
             .route("/cluster/map", axum::routing::get(move || async move { json.clone() }));

@@ -39,6 +39,8 @@ pub struct KeeperOptions {
     pub backoff: (Duration, Duration),
     /// The cluster that the maps must be of; `None`: that of the first map.
     pub cluster_id: Option<ClusterId>,
+    /// Whether nobody is asked for a map before a request needs one.
+    pub on_demand: bool,
 }
 
 impl Default for KeeperOptions {
@@ -47,6 +49,7 @@ impl Default for KeeperOptions {
             poll: Duration::from_secs(20),
             backoff: (Duration::from_millis(20), Duration::from_secs(2)),
             cluster_id: None,
+            on_demand: false,
         }
     }
 }
@@ -79,6 +82,9 @@ impl Keeper {
 
     /// Runs until its router is gone.
     pub(super) async fn run(mut self) {
+        if self.options.on_demand && self.wishes.changed().await.is_err() {
+            return;
+        }
         while !self.map.is_closed() {
             let wishes = *self.wishes.borrow_and_update();
             let answer = self.ask(wishes).await;

@@ -160,7 +160,7 @@ pub fn map(version: u64, shards: &[u64]) -> Map {
         binary: None,
         filterable: Vec::new(),
         multivector: None,
-        vector_encryption: None,
+        vector_encryption: Default::default(),
     };
     let collection = Collection { id: COLLECTION, config: Arc::new(config) };
     let cluster = ClusterId::from("cluster");

@@ -15,14 +15,10 @@ pub async fn run(target: &Target) -> Result<(), Failure> {
 fn human(map: &Value) -> String {
     let list = |name: &str| map.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
     let mut shards = Table::new(&["SHARD", "STATE", "WEIGHT", "URL", "REPLICAS", "STORE"]);
-    let (joining, leaving) = (list("joining"), list("leaving"));
+    let (joining, draining) = (list("joining"), list("draining"));
     for shard in list("shards") {
         let id = shard.get("id").cloned().unwrap_or_default();
-        let state = match (joining.contains(&id), leaving.contains(&id)) {
-            (true, _) => "joining",
-            (_, true) => "leaving",
-            (false, false) => "serving",
-        };
+        let state = if draining.contains(&id) { "leaving" } else { "serving" };
         let replicas = shard.get("replica_urls").and_then(Value::as_array).map_or(0, Vec::len);
         shards.row([
             id.to_string(),

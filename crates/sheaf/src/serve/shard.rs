@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use sheaf_http::gate::{HttpPeers, gate};
+use sheaf_http::gate::{HttpPeers, gate_for_everyone};
+use sheaf_http::router::{Coordinators, InnerRouter, RouterParts};
 use sheaf_runtime::gate::{GateHost, GateParts};
+use sheaf_runtime::router::{KeeperOptions, RouterHost};
 use sheaf_runtime::{Clock, entropy};
 use sheaf_stores::{FileStore, Folder};
 use sheaf_transport::HyperTransport;
@@ -49,7 +51,7 @@ pub async fn run(flags: &ShardFlags) -> Result<(), Failure> {
     let folder = Folder::open(&data_dir).map_err(super::failed)?;
     let engine = engine::open(engine, &folder, LEDGER_NAME).await?;
     let transport = Arc::new(HyperTransport::new(sheaf_transport::HttpOptions::default()));
-    let peers = HttpPeers::new(transport, &coordinators, checked.peer_key.as_deref());
+    let peers = HttpPeers::new(transport.clone(), &coordinators, checked.peer_key.as_deref());
     let host = GateHost::open(GateParts {
         clock: Clock::system(),
         ledger: Arc::new(FileStore::open(folder, LEDGER_NAME).map_err(super::failed)?),
@@ -58,11 +60,30 @@ pub async fn run(flags: &ShardFlags) -> Result<(), Failure> {
         new_store_id: entropy::store_id(),
     });
     let host = host.await.map_err(super::failed)?;
-    let routes = gate(host.clone(), checked.keys);
+    let cluster = inner_router(transport, &coordinators, &checked)?;
+    let routes = gate_for_everyone(host.clone(), checked.keys, cluster);
     listen::announce(&listener)?;
     tokio::spawn(sheaf_http::metrics::upkeep());
     let until = std::future::pending();
     listen::serve(listener, routes, flags.common.exit_with_stdin, until, || host.stop()).await?;
     info!("stopped");
     Ok(())
+}
+
+/// For requests that name no version of the map; it asks no coordinator before there is one.
+fn inner_router(
+    transport: Arc<HyperTransport>,
+    coordinators: &[String],
+    checked: &Checked,
+) -> Result<InnerRouter, Failure> {
+    let peer_key = checked.peer_key.clone();
+    let coordinators = Coordinators::new(transport.clone(), coordinators, peer_key.as_deref());
+    let coordinators = coordinators.map_err(super::failed)?;
+    let options = KeeperOptions { on_demand: true, ..KeeperOptions::default() };
+    let source = Arc::new(coordinators.clone());
+    let (host, keeper) = RouterHost::new(Clock::system(), source, options, entropy::seed());
+    tokio::spawn(keeper);
+    let keys = checked.keys.clone();
+    InnerRouter::new(RouterParts { host, transport, coordinators, keys, peer_key })
+        .map_err(super::failed)
 }

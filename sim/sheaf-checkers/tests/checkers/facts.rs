@@ -65,7 +65,7 @@ pub fn collection(id: u64, name: &str) -> Collection {
         binary: None,
         filterable: vec![],
         multivector: None,
-        vector_encryption: None,
+        vector_encryption: Default::default(),
     };
     Collection { id: CollectionId(id), config: Arc::new(config) }
 }
