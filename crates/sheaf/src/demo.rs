@@ -8,6 +8,7 @@ mod cluster;
 mod dataset;
 mod load;
 mod report;
+mod servers;
 mod story;
 mod tally;
 
@@ -20,11 +21,13 @@ use sheaf_types::limits::DIM_MAX;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::client::Failure;
+use crate::config::EngineKind;
 use crate::output;
 use crate::progress::Show;
 use cluster::Cluster;
 use dataset::{Dataset, REAL_DIM, REAL_POINTS};
 use load::World;
+use servers::{Programs, Server};
 use story::Story;
 
 /// Fewer points would leave a copy no middle in which something can be killed.
@@ -51,6 +54,12 @@ pub struct DemoArgs {
     /// At the end, leave the cluster running until Ctrl-C, and print its URLs
     #[arg(long)]
     keep: bool,
+    /// Where the shards have their points: embedded, or in servers that the demo starts, one for each shard
+    #[arg(long, value_name = "ENGINE", value_enum, default_value_t = EngineKind::Embedded)]
+    engine: EngineKind,
+    /// The binary of Quiver, or the folder with PostgreSQL's programs, when they aren't where they usually are
+    #[arg(long, value_name = "PATH")]
+    engine_bin: Option<PathBuf>,
     /// What the clients' choices follow from
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     seed: u64,
@@ -88,14 +97,17 @@ fn check_args(args: &DemoArgs) -> Result<(), Failure> {
 
 async fn play(args: &DemoArgs) -> Result<(), Failure> {
     let failed = |error: anyhow::Error| Failure::Failed(format!("the demo broke off: {error:#}"));
+    let programs = Programs::find(args.engine, args.engine_bin.as_deref()).await?;
     let folder = tempfile::Builder::new().prefix("sheaf-demo-").tempdir()?;
     let clock = Clock::system();
     let data = Dataset::new(args.points, args.dim, args.seed).map_err(failed)?;
     output::say(format!(
-        "Starting 1 coordinator, 2 routers, 3 shards and 4 standbys in {}",
-        folder.path().display()
+        "Starting 1 coordinator, 2 routers, 3 shards and 4 standbys in {}{}",
+        folder.path().display(),
+        programs.sentence(story::NODES)
     ));
-    let mut cluster = Cluster::start(folder.path(), story::NODES).await.map_err(failed)?;
+    let mut cluster =
+        Cluster::start(folder.path(), story::NODES, &programs).await.map_err(failed)?;
     let world = World::new(data, clock);
     let mut story =
         Story::new(&mut cluster, folder.path(), Show::suited(false), args.seed).map_err(failed)?;
@@ -130,11 +142,18 @@ async fn play(args: &DemoArgs) -> Result<(), Failure> {
 /// Prints the URLs and waits for ever: a signal ends the whole demo.
 async fn keep(cluster: &Cluster) {
     let routers: Vec<&str> = cluster.routers.iter().map(|router| router.url.as_str()).collect();
+    let databases: Vec<&str> = cluster.servers.iter().map(Server::url).collect();
+    let databases = if databases.is_empty() {
+        String::new()
+    } else {
+        format!("\n  databases    {}", databases.join("  "))
+    };
     output::say(format!(
-        "\nThe cluster goes on running; Ctrl-C stops it.\n  coordinator  {}\n  routers      {}\n\n  \
+        "\nThe cluster goes on running; Ctrl-C stops it.\n  coordinator  {}\n  routers      {}{}\n\n  \
          export SHEAF_COORDINATOR={} SHEAF_ROUTER=\"{}\"\n  sheaf status",
         cluster.coordinator.url,
         routers.join("  "),
+        databases,
         cluster.coordinator.url,
         routers.join(" "),
     ));

@@ -1,4 +1,4 @@
-//! The demo's processes: real daemons of this very binary on free loopback ports, in one temporary folder.
+//! The demo's processes: real daemons of this very binary on free loopback ports, in one temporary folder, and their databases.
 //!
 //! No process outlives the demo: each ends when its standard input closes, however the demo ends. Decides nothing about data.
 
@@ -9,6 +9,8 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
+
+use super::servers::{Programs, Server};
 
 /// Seconds that a daemon may take until it listens.
 const START_SECS_MAX: u64 = 20;
@@ -140,14 +142,17 @@ pub struct Cluster {
     pub routers: Vec<Node>,
     /// Shards and standbys, in the order in which they were started.
     pub shards: Vec<Node>,
+    /// Their databases, in the same order; none when they have their points in their own folders.
+    pub servers: Vec<Server>,
 }
 
 impl Cluster {
-    /// Starts a coordinator, then the nodes of data, of which none is in the map yet.
+    /// Starts a coordinator, then the nodes of data with their databases, of which none is in the map yet.
     ///
     /// # Errors
-    /// A daemon doesn't start.
-    pub async fn start(folder: &Path, nodes: usize) -> anyhow::Result<Self> {
+    /// A daemon or a database doesn't start.
+    pub async fn start(folder: &Path, nodes: usize, programs: &Programs) -> anyhow::Result<Self> {
+        let servers = programs.start(nodes).await?;
         let data_dir = |name: &str| folder.join(name).display().to_string();
         let name = "coordinator";
         let arguments = ["coordinator", "--data-dir", &data_dir(name)];
@@ -155,11 +160,15 @@ impl Cluster {
         let mut shards = Vec::new();
         for number in 1..=nodes {
             let name = format!("node-{number}");
-            let arguments =
-                ["shard", "--data-dir", &data_dir(&name), "--coordinator", &coordinator.url];
+            let data_dir = data_dir(&name);
+            let mut arguments =
+                vec!["shard", "--data-dir", &data_dir, "--coordinator", &coordinator.url];
+            if let Some(server) = servers.get(number - 1) {
+                arguments.extend(server.shard_arguments.iter().map(String::as_str));
+            }
             shards.push(Node::start(folder, &name, &arguments).await?);
         }
-        Ok(Self { coordinator, routers: Vec::new(), shards })
+        Ok(Self { coordinator, routers: Vec::new(), shards, servers })
     }
 
     /// Starts the routers.
@@ -175,17 +184,23 @@ impl Cluster {
         Ok(())
     }
 
-    /// The node at this URL.
-    pub fn node_at(&mut self, url: &str) -> Option<&mut Node> {
-        self.shards.iter_mut().find(|node| node.url == url.trim_end_matches('/'))
+    /// The node at this URL, with its database.
+    pub fn node_at(&mut self, url: &str) -> Option<(&mut Node, Option<&mut Server>)> {
+        let url = url.trim_end_matches('/');
+        let at = self.shards.iter().position(|node| node.url == url)?;
+        Some((self.shards.get_mut(at)?, self.servers.get_mut(at)))
     }
 
-    /// Names of the daemons that ended without being told to, with the ends of their logs.
+    /// Names of the daemons and databases that ended without being told to, with the ends of their logs.
     pub fn ended_by_themselves(&mut self) -> Vec<(String, String)> {
         let all =
             std::iter::once(&mut self.coordinator).chain(&mut self.routers).chain(&mut self.shards);
-        all.filter_map(|node| node.has_ended().then(|| (node.name.clone(), node.log_end())))
-            .collect()
+        let daemons =
+            all.filter_map(|node| node.has_ended().then(|| (node.name.clone(), node.log_end())));
+        let databases = self.servers.iter_mut().filter_map(|server| {
+            server.has_ended().then(|| (server.name.clone(), server.log_end()))
+        });
+        daemons.chain(databases).collect()
     }
 
     /// Stops all of them, the ones that others ask last.
@@ -194,5 +209,6 @@ impl Cluster {
             node.stop().await;
         }
         self.coordinator.stop().await;
+        futures_util::future::join_all(self.servers.iter_mut().map(Server::stop)).await;
     }
 }

@@ -40,6 +40,8 @@ const AUDIT_REQUESTS: usize = 16;
 const AUDIT_KEYS_MAX: usize = 20_000;
 /// Milliseconds that a copy shall last in which something is killed.
 const SLOW_COPY_MS: u64 = 4_000;
+/// The same when a database is killed, too, and has to recover.
+const SLOW_COPY_WITH_DATABASE_MS: u64 = 10_000;
 /// Milliseconds that a killed process stays dead.
 const DEAD_MS: u64 = 300;
 /// Seconds after which a transition that doesn't end ends the demo.
@@ -247,7 +249,10 @@ impl<'a> Story<'a> {
         let whole = world.data.loaded as u64 / shards;
         // A donor hands over its share of what a joining shard gets, or all when it leaves.
         let of_a_donor = if joining { whole / shards } else { whole };
-        json!({ "points_per_s_max": (of_a_donor * 1_000 / SLOW_COPY_MS).max(10) })
+        let has_databases = !self.cluster.servers.is_empty();
+        let (copy_ms, least) =
+            if has_databases { (SLOW_COPY_WITH_DATABASE_MS, 2) } else { (SLOW_COPY_MS, 10) };
+        json!({ "points_per_s_max": (of_a_donor * 1_000 / copy_ms).max(least) })
     }
 
     async fn throttle(&self, id: u64, limits: &Value) -> anyhow::Result<()> {
@@ -307,12 +312,34 @@ impl<'a> Story<'a> {
             })
             .context("the transition has no donor")?;
         let url = donor.get("primary_url").and_then(Value::as_str).unwrap_or_default();
-        let node = self.cluster.node_at(url).context("the donor is none of the demo's nodes")?;
-        say_kill(step, &format!("shard {} ({})", donor["id"], node.name), middle);
+        let (node, server) =
+            self.cluster.node_at(url).context("the donor is none of the demo's nodes")?;
         world.tally().outage_begins(world.clock.now());
+        let has_database = server.is_some();
+        if let Some(server) = server {
+            say_kill(
+                step,
+                &format!("{}, the database of shard {}", server.name, donor["id"]),
+                middle,
+            );
+            server.kill().await?;
+            tokio::time::sleep(Duration::from_millis(DEAD_MS)).await;
+            server.restart().await?;
+        }
+        if has_database {
+            eprintln!(
+                "{step}: its database is back; kill -9 of shard {} ({}), too",
+                donor["id"], node.name
+            );
+        } else {
+            say_kill(step, &format!("shard {} ({})", donor["id"], node.name), middle);
+        }
         node.kill().await?;
         tokio::time::sleep(Duration::from_millis(DEAD_MS)).await;
         node.restart().await?;
+        if has_database {
+            until_all_answer(world).await?;
+        }
         // Its points can be had again when a get of one of them is answered; routers find out by themselves.
         world.tally().outage_ends(world.clock.now());
         Ok(())
@@ -411,6 +438,19 @@ impl<'a> Story<'a> {
         ));
         Ok(problems)
     }
+}
+
+/// Waits until every shard counts its points: a database that has just recovered may still have to settle a write.
+async fn until_all_answer(world: &World) -> anyhow::Result<()> {
+    let mut last = String::from("nobody was asked");
+    for _ in 0..READY_SECS_MAX * 1_000 / LOOK_EVERY_MS {
+        match world.routers[0].count().await {
+            Ok(_) => return Ok(()),
+            Err(miss) => last = miss.why().to_owned(),
+        }
+        tokio::time::sleep(Duration::from_millis(LOOK_EVERY_MS)).await;
+    }
+    bail!("the killed shard didn't serve again in {READY_SECS_MAX} s: {last}")
 }
 
 fn is_in_the_middle(transition: &Transition) -> bool {
