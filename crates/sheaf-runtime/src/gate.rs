@@ -14,7 +14,7 @@ mod tasks;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use sheaf_engines::Engine;
+use sheaf_engines::{Engine, SparseEngine};
 use sheaf_gate::{Answer, Event, Token};
 use sheaf_map::Map;
 use sheaf_protocol::{
@@ -43,6 +43,8 @@ struct Shared {
     clock: Clock,
     core: Core,
     engine: Arc<dyn Engine>,
+    /// The same engine, asked by terms.
+    sparse: Arc<SparseEngine>,
     peers: Arc<dyn Peers>,
     latency: Latency,
     /// The map of the newest stored record: never older than the one by which the core serves.
