@@ -245,8 +245,9 @@ async fn a_hybrid_search_is_the_same_while_a_cluster_grows_and_shrinks() {
     live_up_to(&router.client, "moving", &points, &mut draw).await;
     let asked = asked_of_quiver("moving", "l2", &points, &mut draw, 60).await;
     let operator = cluster.operator();
+    let url = cluster.nodes[2].url.clone();
     let changes = async {
-        let transition = operator.grow_slowly(&cluster.nodes[2].url, 200).await;
+        let transition = operator.grow_slowly(&url, 200).await;
         let _ = operator.ended(transition, 120).await.expect_committed();
         let transition = operator.drain(1).await;
         let _ = operator.ended(transition, 120).await.expect_committed();

@@ -65,7 +65,7 @@ mod tests {
         assert_eq!(terms(""), Vec::<u32>::new());
         assert_eq!(terms("The, of-AND (to)!"), Vec::<u32>::new());
         assert_eq!(terms("Connected, CONNECTING connections"), vec![term("connect"); 3]);
-        assert_eq!(terms("Ünïcode-wörds 42x"), ["ünïcod", "wörd", "42x"].map(term));
+        assert_eq!(terms("Über-hunting 42x"), ["über", "hunt", "42x"].map(term));
         assert_eq!(query_terms("dog cats DOG cat"), [term("dog"), term("cat")]);
     }
 
