@@ -269,7 +269,7 @@ fn bad_places() -> Vec<Case> {
         ("no snapshots", post(), "/v1/snapshot", Text(""), 501),
         ("no text", post(), "/v1/collections/flat/query/text", Text("{}"), 501),
         ("no text", post(), "/v1/collections/flat/points:text", Text("{}"), 501),
-        ("no hybrids", post(), "/v1/collections/flat/query/hybrid", Text("{}"), 501),
+        ("a hybrid of nothing", post(), "/v1/collections/flat/query/hybrid", Text("{}"), 400),
         ("no documents", post(), "/v1/collections/flat/documents", Text("{}"), 501),
         create("", 400),
         create("{", 400),

@@ -4,6 +4,7 @@
 mod conformance;
 mod doubt;
 mod grow;
+mod hybrid;
 mod kills;
 mod owner;
 mod quiver;

@@ -9,6 +9,7 @@ pub mod memory;
 pub mod port;
 pub mod quiver;
 pub mod score;
+pub mod sparse;
 pub mod validate;
 
 pub use embedded::{Embedded, EmbeddedOptions};
@@ -19,3 +20,4 @@ pub use port::{
     ScannedPoint, Search, Write,
 };
 pub use quiver::{Quiver, QuiverOptions};
+pub use sparse::SparseEngine;

@@ -5,6 +5,7 @@
 
 mod collections;
 mod gather;
+mod hybrid;
 mod internal;
 mod metrics;
 mod peers;
@@ -178,6 +179,19 @@ impl Api {
                 read(&name)?;
                 self.count(asked, &name.text, body().await?).await
             }
+            Target::HybridStatistics(name) => {
+                read(&name)?;
+                self.hybrid_statistics(asked, &name.text, body().await?).await
+            }
+            Target::HybridLists(name) => {
+                read(&name)?;
+                self.hybrid_lists(asked, &name.text, body().await?).await
+            }
+            Target::GetPoints(name) => {
+                read(&name)?;
+                self.get_points(asked, &name.text, body().await?).await
+            }
+            Target::Hybrid(_) => Err(only_of_all()),
             Target::ListCollections => self.list_collections(asked).await,
             Target::ShowCollection(name) => {
                 read(&name)?;
@@ -192,6 +206,12 @@ impl Api {
 fn not_here() -> Problem {
     Problem::not_implemented(
         "a shard doesn't change the catalogue, which is the whole cluster's; ask a router or the coordinator. Nothing was changed",
+    )
+}
+
+fn only_of_all() -> Problem {
+    Problem::not_implemented(
+        "lists are fused once those of all shards are merged, so a hybrid search is answered by a router; ask one",
     )
 }
 

@@ -6,6 +6,7 @@
 pub(crate) mod cluster;
 mod collections;
 mod gather;
+mod hybrid;
 pub(crate) mod intake;
 mod outcome;
 mod points;
@@ -208,6 +209,13 @@ impl Api {
                 let body = self.body(asked, body).await?;
                 self.count(asked, &name, body).await
             }
+            Target::Hybrid(name) => {
+                let body = self.body(asked, body).await?;
+                self.hybrid(asked, &name, body).await
+            }
+            Target::HybridStatistics(_) | Target::HybridLists(_) | Target::GetPoints(_) => {
+                Err(only_a_gates())
+            }
             Target::ListCollections => self.list_collections(asked).await,
             Target::ShowCollection(name) => self.show_collection(asked, &name).await,
             Target::CreateCollection => {
@@ -259,6 +267,12 @@ impl Api {
     }
 }
 
+fn only_a_gates() -> Problem {
+    Problem::not_found(
+        "this is asked of shards, by routers; ask for /query, /query/hybrid or /fetch",
+    )
+}
+
 fn no_such_collection(name: &str) -> Problem {
     Problem::not_found(format!(
         "there is no collection {name:?}; create it with POST /v1/collections"
@@ -273,6 +287,10 @@ fn allow(caller: &Caller, target: &Target<'_>) -> Result<(), Problem> {
         Target::ShowCollection(name)
         | Target::Get(name, _)
         | Target::Query(name)
+        | Target::Hybrid(name)
+        | Target::HybridStatistics(name)
+        | Target::HybridLists(name)
+        | Target::GetPoints(name)
         | Target::Fetch(name)
         | Target::Count(name) => caller.need(Role::Read, &name.text),
         Target::Upsert(name) | Target::Bulk(name) | Target::Delete(name) => {

@@ -5,6 +5,7 @@
 
 mod effect;
 mod event;
+pub mod fuse;
 pub mod merge;
 mod operation;
 mod points;

@@ -15,7 +15,7 @@ mod tasks;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use sheaf_engines::Engine;
+use sheaf_engines::{Engine, SparseEngine};
 use sheaf_gate::{Answer, Event, Token};
 use sheaf_map::Map;
 use sheaf_protocol::{
@@ -45,6 +45,8 @@ struct Shared {
     clock: Clock,
     core: Core,
     engine: Arc<dyn Engine>,
+    /// The same engine, asked by terms.
+    sparse: Arc<SparseEngine>,
     peers: Arc<dyn Peers>,
     latency: Latency,
     /// Held shared by every write, and alone by an insert: what it found missing is missing until it is done.

@@ -16,6 +16,8 @@ pub const BATCH_POINTS_MAX: usize = 1_000;
 pub const BULK_POINTS_MAX: usize = 50_000;
 /// Bytes of a request body. Source: the public API.
 pub const BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Terms in the sparse vector of a query. Source: the public API.
+pub const SPARSE_TERMS_MAX: usize = 4_096;
 /// Bytes of a point's id. Twice what the end-to-end tests send; a longer one is refused.
 pub const POINT_ID_BYTES_MAX: usize = 8 * 1024;
 /// Nesting of a filter. Deeper ones are refused before anything recurses.

@@ -120,7 +120,7 @@ async fn points(go: Go, fetch: Fetch, filter: Option<Filter>) -> Result<Vec<u8>,
     Ok(json)
 }
 
-fn append(
+pub(super) fn append(
     json: &mut Vec<u8>,
     id: &PointId,
     score: Option<f32>,

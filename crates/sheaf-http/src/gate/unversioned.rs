@@ -45,6 +45,10 @@ fn names_points(target: &Target<'_>) -> bool {
         | Target::Query(_)
         | Target::Fetch(_)
         | Target::Count(_)
+        | Target::Hybrid(_)
+        | Target::HybridStatistics(_)
+        | Target::HybridLists(_)
+        | Target::GetPoints(_)
         | Target::Unsupported(_) => false,
     }
 }

@@ -237,7 +237,7 @@ impl Gathered {
         Some(hand_on(Some(reply), self.version))
     }
 
-    fn bodies(&self) -> impl Iterator<Item = &Bytes> {
+    pub(super) fn bodies(&self) -> impl Iterator<Item = &Bytes> {
         self.replies.values().filter_map(Reply::whole)
     }
 
@@ -254,7 +254,7 @@ impl Gathered {
             lists.push(raws(&matches)?);
         }
         let best = merge::best(lists, k, metric.lower_is_better()).map_err(|e| not_merged(&e))?;
-        Ok(listed("matches", &best, self.version))
+        Ok(listed("matches", best.iter().map(|hit| hit.bytes), self.version))
     }
 
     fn points(&self, offset: usize, limit: usize) -> Result<Response, Problem> {
@@ -269,7 +269,7 @@ impl Gathered {
             lists.push(raws(&points)?);
         }
         let page = merge::page(lists, offset, limit).map_err(|e| not_merged(&e))?;
-        Ok(listed("points", &page, self.version))
+        Ok(listed("points", page.iter().map(|point| point.bytes), self.version))
     }
 
     fn sum(&self) -> Result<(MapVersion, u64), Problem> {
@@ -292,17 +292,21 @@ fn raws<'a>(items: &[&'a RawValue]) -> Result<Vec<Raw<'a>>, Problem> {
 }
 
 /// `{"NAME":[…]}` with the items' own bytes.
-fn listed(name: &str, items: &[Raw<'_>], version: MapVersion) -> Response {
-    let length: usize = items.iter().map(|item| item.bytes.len() + 1).sum();
+pub(super) fn listed<'a>(
+    name: &str,
+    items: impl Iterator<Item = &'a str> + Clone,
+    version: MapVersion,
+) -> Response {
+    let length: usize = items.clone().map(|item| item.len() + 1).sum();
     let mut body = BytesMut::with_capacity(name.len() + length + 8);
     body.put_slice(b"{\"");
     body.put_slice(name.as_bytes());
     body.put_slice(b"\":[");
-    for (n, item) in items.iter().enumerate() {
+    for (n, item) in items.enumerate() {
         if n > 0 {
             body.put_u8(b',');
         }
-        body.put_slice(item.bytes.as_bytes());
+        body.put_slice(item.as_bytes());
     }
     body.put_slice(b"]}");
     let mut response = (StatusCode::OK, Body::from(body.freeze())).into_response();
@@ -318,7 +322,7 @@ fn over_limit(what: &str, value: usize, limit: usize) -> Problem {
     ))
 }
 
-fn not_understood(error: &serde_json::Error) -> Problem {
+pub(super) fn not_understood(error: &serde_json::Error) -> Problem {
     Problem::new(
         StatusCode::BAD_GATEWAY,
         format!(
@@ -327,7 +331,7 @@ fn not_understood(error: &serde_json::Error) -> Problem {
     )
 }
 
-fn not_merged(error: &MergeError) -> Problem {
+pub(super) fn not_merged(error: &MergeError) -> Problem {
     Problem::internal(format!(
         "{error}. The data is as it was; tell the operator, who can look with GET /cluster/verify"
     ))

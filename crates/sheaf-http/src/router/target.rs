@@ -40,6 +40,12 @@ pub(crate) enum Target<'a> {
     Query(Segment<'a>),
     Fetch(Segment<'a>),
     Count(Segment<'a>),
+    Hybrid(Segment<'a>),
+    /// What a router asks gates for a hybrid search.
+    HybridStatistics(Segment<'a>),
+    HybridLists(Segment<'a>),
+    /// Points by their ids; a gate's own.
+    GetPoints(Segment<'a>),
     /// A call of the public API that no engine of Sheaf can serve.
     Unsupported(Unsupported),
 }
@@ -55,7 +61,7 @@ impl Unsupported {
     pub fn problem(self) -> Problem {
         Problem::not_implemented(match self {
             Self::Text => {
-                "text and hybrid search need an embedding model, and no engine of this cluster has one; embed the \
+                "text needs an embedding model, and no engine of this cluster has one; embed the \
                  text yourself and send its vector to /points or /query"
             }
             Self::Documents => {
@@ -81,6 +87,10 @@ impl Target<'_> {
             Self::Query(_) => "/v1/collections/{name}/query",
             Self::Fetch(_) => "/v1/collections/{name}/fetch",
             Self::Count(_) => "/v1/collections/{name}/count",
+            Self::Hybrid(_) => "/v1/collections/{name}/query/hybrid",
+            Self::HybridStatistics(_) => "/v1/collections/{name}/query/hybrid:statistics",
+            Self::HybridLists(_) => "/v1/collections/{name}/query/hybrid:lists",
+            Self::GetPoints(_) => "/v1/collections/{name}/points:get",
             Self::Unsupported(_) => "unsupported",
         }
     }
@@ -123,9 +133,11 @@ pub(crate) fn target<'a>(method: &Method, path: &'a str) -> Result<Target<'a>, P
         Some("query") => only(post, "POST", Target::Query(name)),
         Some("fetch") => only(post, "POST", Target::Fetch(name)),
         Some("count") => only(post, "POST", Target::Count(name)),
-        Some("points:text" | "query/text" | "query/hybrid") => {
-            Ok(Target::Unsupported(Unsupported::Text))
-        }
+        Some("query/hybrid") => only(post, "POST", Target::Hybrid(name)),
+        Some("query/hybrid:statistics") => only(post, "POST", Target::HybridStatistics(name)),
+        Some("query/hybrid:lists") => only(post, "POST", Target::HybridLists(name)),
+        Some("points:get") => only(post, "POST", Target::GetPoints(name)),
+        Some("points:text" | "query/text") => Ok(Target::Unsupported(Unsupported::Text)),
         Some(rest) if rest.starts_with("documents") => {
             Ok(Target::Unsupported(Unsupported::Documents))
         }
@@ -211,7 +223,7 @@ mod tests {
     #[test]
     fn what_no_engine_can_is_named_by_its_reason() {
         for path in
-            ["/v1/snapshot", "/v1/collections/a/query/hybrid", "/v1/collections/a/documents/7"]
+            ["/v1/snapshot", "/v1/collections/a/query/text", "/v1/collections/a/documents/7"]
         {
             let Ok(Target::Unsupported(what)) = get(path) else { panic!("{path}") };
             assert_eq!(what.problem().status, 501);

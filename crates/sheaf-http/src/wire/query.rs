@@ -53,15 +53,15 @@ pub struct Count {
     filter: Option<Value>,
 }
 
-fn default_k() -> usize {
+pub(super) fn default_k() -> usize {
     10
 }
 
-fn default_ef() -> usize {
+pub(super) fn default_ef() -> usize {
     64
 }
 
-fn yes() -> bool {
+pub(super) fn yes() -> bool {
     true
 }
 
@@ -124,19 +124,19 @@ impl Count {
     }
 }
 
-fn read<T: for<'de> Deserialize<'de>>(body: &[u8], form: &str) -> Result<T, Problem> {
+pub(super) fn read<'a, T: Deserialize<'a>>(body: &'a [u8], form: &str) -> Result<T, Problem> {
     serde_json::from_slice(body)
         .map_err(|error| Problem::bad_request(format!("the body must be {form}: {error}")))
 }
 
-fn within(name: &str, given: usize, limit: usize) -> Result<(), Problem> {
+pub(super) fn within(name: &str, given: usize, limit: usize) -> Result<(), Problem> {
     if given <= limit {
         return Ok(());
     }
     Err(Problem::bad_request(format!("{name} is {given}, the limit is {limit}; ask for less")))
 }
 
-fn filter(value: Option<&Value>) -> Result<Option<Filter>, Problem> {
+pub(super) fn filter(value: Option<&Value>) -> Result<Option<Filter>, Problem> {
     let filter = value.filter(|value| !value.is_null()).map(Filter::from_json).transpose();
     filter.map_err(|error| Problem::bad_request(error.to_string()))
 }

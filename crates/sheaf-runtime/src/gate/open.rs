@@ -5,7 +5,7 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, RwLock};
 
-use sheaf_engines::{Engine, EngineError};
+use sheaf_engines::{Engine, EngineError, SparseEngine};
 use sheaf_gate::{Gate, GateRecord, Limits, RECORD_FORMAT};
 use sheaf_stores::{NotKept, RecordStore, Store, StoreError};
 use sheaf_types::{StoreId, Time};
@@ -55,6 +55,8 @@ impl GateHost {
     /// See [`OpenError`].
     pub async fn open(parts: GateParts) -> Result<Self, OpenError> {
         let GateParts { clock, ledger, engine, peers, new_store_id } = parts;
+        let sparse = Arc::new(SparseEngine::new(engine));
+        let engine: Arc<dyn Engine> = sparse.clone();
         let (mut ledger, record) = RecordStore::<GateRecord>::open(ledger).await?;
         let collections = engine.collections().await?;
         let record = match record {
@@ -76,6 +78,7 @@ impl GateHost {
             clock,
             core: Core::new(clock, gate, records),
             engine,
+            sparse,
             peers,
             latency: Latency::default(),
             repairing: Arc::default(),

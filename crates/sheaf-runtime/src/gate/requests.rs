@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use sheaf_engines::{Engine, EngineError};
+use sheaf_engines::{Engine, EngineError, SparseEngine};
 use sheaf_gate::{Answer, Change, Event, Operation, Outcome, Request, Token};
 use sheaf_protocol::Refusal;
 use sheaf_types::{CollectionId, MapVersion};
@@ -25,6 +25,8 @@ const GRACE_MS: u64 = 100;
 #[derive(Clone)]
 pub struct Go {
     pub engine: Arc<dyn Engine>,
+    /// The same engine, asked by terms.
+    pub sparse: Arc<SparseEngine>,
     pub collection: CollectionId,
     /// The version of the map at which the request is served.
     pub version: MapVersion,
@@ -118,8 +120,8 @@ async fn admit(
     match answer {
         Answer::Go { collection, version, scope } => {
             let admitted = Admitted { shared: shared.clone(), token, writes, ended: false };
-            let engine = shared.engine.clone();
-            Ok((admitted, Go { engine, collection, version, accept: accept(&scope) }))
+            let (engine, sparse) = (shared.engine.clone(), shared.sparse.clone());
+            Ok((admitted, Go { engine, sparse, collection, version, accept: accept(&scope) }))
         }
         Answer::Refused(refusal) => Err(NotServed::Refused(refusal)),
         Answer::OutcomeUnknown | Answer::Deliver => Err(misplaced()),
