@@ -1,6 +1,7 @@
 //! Engines on real servers: the conformance suite, and what they promise when the server fails. Needs PostgreSQL with pgvector, and
 //! Quiver.
 
+mod adopt;
 mod conformance;
 mod doubt;
 mod grow;

@@ -5,6 +5,7 @@
 
 pub mod ask;
 pub mod binary;
+pub mod cli;
 pub mod cluster;
 mod contended;
 pub mod etcd;

@@ -18,6 +18,8 @@ use crate::port::Port;
 const READY_SECS_MAX: u64 = 60;
 /// Seconds that a killed one may take to be gone.
 const GONE_SECS_MAX: u64 = 10;
+/// The file of a coordinator, in its folder.
+const COORDINATOR_STATE: &str = "coordinator.json";
 /// How to get what these tests need.
 const INSTALL: &str =
     "cargo install quiverdb-cli --version 1.1.0 --locked, or set QUIVER_BIN to the binary";
@@ -75,6 +77,24 @@ impl QuiverServer {
         let mut settings = vec![("QUIVER_CLUSTER_SHARDS", format!("[{}]", shards.join(",")))];
         settings.extend(coordinator.map(|url| ("QUIVER_COORDINATOR_URL", url.to_owned())));
         Self::start_with(None, settings).await
+    }
+
+    /// Starts one that is the coordinator of a cluster of these shards, and keeps its map in a file.
+    ///
+    /// # Panics
+    /// As of [`QuiverServer::start`].
+    pub async fn start_coordinator(shards: &[&str]) -> Self {
+        let settings = vec![
+            ("QUIVER_COORDINATOR", "true".to_owned()),
+            ("QUIVER_COORDINATOR_STATE", COORDINATOR_STATE.to_owned()),
+            ("QUIVER_CLUSTER_SHARDS", format!("[{}]", shards.join(","))),
+        ];
+        Self::start_with(None, settings).await
+    }
+
+    /// The file of a coordinator; there from its first change on.
+    pub fn coordinator_state(&self) -> PathBuf {
+        self.folder.path().join(COORDINATOR_STATE)
     }
 
     /// Starts one that follows another one: it has all that the other has, a little later, and refuses writes.

@@ -74,6 +74,7 @@ impl Sweep {
     /// What was counted until now may be gone.
     pub fn discarded(&mut self, now: Time) {
         self.run = None;
+        self.strays = None;
         self.look_at = now.plus_ms(LOOK_SOON_MS);
     }
 
