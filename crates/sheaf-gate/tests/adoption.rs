@@ -147,3 +147,171 @@ fn a_restart_forgets_neither_that_it_is_unproven_nor_that_it_has_to_look() {
     assert_eq!(world.ids_at(1).len(), IDS.len());
     assert_eq!(world.report(1).strays, Some(owned_by(&map, 2).len() as u64));
 }
+
+/// A repair of one point, as far as it has come: what a repairer knows, and sends again when it doesn't hear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Read,
+    Insert(u32),
+    Discard,
+}
+
+/// splitmix64: a course follows from its seed.
+struct Draw(u64);
+
+impl Draw {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let x = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((x ^ (x >> 31)) % bound as u64) as usize
+    }
+}
+
+/// Two adopted gates, clients, and a repairer whose messages arrive late and twice. What each point must be is known at every moment.
+struct Course {
+    world: World,
+    map: Arc<Map>,
+    draw: Draw,
+    proven: bool,
+    /// The value that clients may see, by id; `None`: none.
+    truth: std::collections::BTreeMap<&'static str, Option<u32>>,
+    /// Strays: where, and what is to be done next.
+    repairs: Vec<(&'static str, Step)>,
+    /// Messages of the repairer that may arrive again, at any time.
+    late: Vec<(&'static str, Step)>,
+}
+
+impl Course {
+    fn new(seed: u64) -> Self {
+        let (mut world, map) = adopted();
+        let mut draw = Draw(seed);
+        let mut truth = std::collections::BTreeMap::new();
+        for id in IDS {
+            let owner = map.owner(PointId::from(id).placement_key()).unwrap();
+            // At home on shard 1 it is there. A stray is the last copy, or one of two.
+            let known = owner == ShardId(1) || draw.below(2) == 0;
+            if owner == ShardId(2) && known {
+                let point = StoredPoint::new(WORDS, id.into(), PointBody::encode(&[1.0], None));
+                world
+                    .nodes
+                    .get_mut(&owner)
+                    .unwrap()
+                    .engine
+                    .points
+                    .insert((WORDS, id.into()), point);
+            }
+            truth.insert(id, known.then_some(1));
+        }
+        let strays = owned_by(&map, 2);
+        let repairs = strays.into_iter().map(|id| (id, Step::Read)).collect();
+        Self { world, map, draw, proven: false, truth, repairs, late: Vec::new() }
+    }
+
+    fn owner(&self, id: &str) -> u64 {
+        self.map.owner(PointId::from(id).placement_key()).unwrap().0
+    }
+
+    fn client(&mut self) {
+        let id = IDS[self.draw.below(IDS.len())];
+        let owner = self.owner(id);
+        if self.draw.below(3) == 0 {
+            let token = self.world.delete(owner, id);
+            match self.world.refusal(owner, token) {
+                Some(refusal) => assert_eq!(refusal, Refusal::Unproven),
+                None => {
+                    assert!(self.proven, "an unproven gate has deleted {id:?}");
+                    self.truth.insert(id, None);
+                }
+            }
+        } else {
+            let value = 2 + self.draw.below(1_000) as u32;
+            let token = self.world.write(owner, id, Some(value));
+            assert!(self.world.delivered(owner, token));
+            self.truth.insert(id, Some(value));
+        }
+    }
+
+    /// The next step of one repair, as the coordinator takes it; its message may come again later.
+    fn repair(&mut self) {
+        if self.repairs.is_empty() {
+            return;
+        }
+        let at = self.draw.below(self.repairs.len());
+        let (id, step) = self.repairs[at];
+        if self.draw.below(3) == 0 {
+            self.late.push((id, step));
+        }
+        match self.arrive(id, step) {
+            Some(next) => self.repairs[at].1 = next,
+            None => drop(self.repairs.remove(at)),
+        }
+    }
+
+    /// What a message of the repairer does; the next one, `None` at the end.
+    fn arrive(&mut self, id: &'static str, step: Step) -> Option<Step> {
+        match step {
+            Step::Read => self.world.value_at(1, id).map(Step::Insert),
+            Step::Insert(value) => {
+                let inserted = self.world.insert(2, id, value);
+                if inserted && self.world.value_at(2, id) == Some(value) {
+                    let truth = self.truth.get_mut(id).unwrap();
+                    *truth = truth.or(Some(value));
+                }
+                // The owner has another one: the operator said that it is right.
+                inserted.then_some(Step::Discard)
+            }
+            Step::Discard => {
+                self.world.discard(1, &[id]);
+                None
+            }
+        }
+    }
+
+    fn coordinator(&mut self) {
+        let reports = [self.world.report(1), self.world.report(2)];
+        if reports.iter().all(|report| report.unproven && report.clean) {
+            self.proven = true;
+            direct(&mut self.world, &Arc::clone(&self.map), false);
+        }
+    }
+
+    fn check(&self) {
+        for (id, truth) in &self.truth {
+            assert_eq!(self.world.value_at(self.owner(id), id), *truth, "{id:?}");
+            let somewhere = [1, 2].iter().any(|shard| self.world.value_at(*shard, id).is_some());
+            let deleted = self.proven && truth.is_none();
+            assert!(somewhere || deleted, "the last copy of {id:?} is gone");
+        }
+    }
+}
+
+#[test]
+fn no_course_of_clients_repairs_late_messages_and_restarts_loses_a_point_or_brings_one_back() {
+    let mut proven = 0;
+    for seed in 0..400 {
+        let mut course = Course::new(seed);
+        for _ in 0..120 {
+            match course.draw.below(10) {
+                0..=3 => course.client(),
+                4..=5 => course.repair(),
+                6 if !course.late.is_empty() => {
+                    let at = course.draw.below(course.late.len());
+                    let (id, step) = course.late[at];
+                    course.arrive(id, step);
+                }
+                7 => {
+                    let shard = 1 + course.draw.below(2) as u64;
+                    course.world.restart(shard);
+                }
+                8 => course.world.pass(300),
+                _ => course.coordinator(),
+            }
+            course.check();
+        }
+        course.world.pass(20_000);
+        course.check();
+        proven += u32::from(course.proven);
+    }
+    assert!(proven > 200, "only {proven} courses came to their end");
+}

@@ -354,6 +354,27 @@ impl World {
         token
     }
 
+    pub fn delete(&mut self, shard: u64, id: &str) -> Token {
+        let token = self.token();
+        self.bodies.insert(token, vec![(PointId::from(id), None)]);
+        let ids = vec![PointId::from(id)];
+        self.request(shard, token, Operation::Write { ids, change: Change::Delete });
+        token
+    }
+
+    /// Has the gate insert a point, unless one is there. Returns whether it was let through.
+    pub fn insert(&mut self, shard: u64, id: &str, value: u32) -> bool {
+        let token = self.token();
+        let id = PointId::from(id);
+        let body = PointBody::encode(&[value as f32], None);
+        let point = StoredPoint::new(self.collection_id(), id.clone(), body);
+        let missing = self.value_at(shard, id.as_str()).is_none();
+        let bodies = missing.then_some((id.clone(), Some(point)));
+        self.bodies.insert(token, bodies.into_iter().collect());
+        self.request(shard, token, Operation::Write { ids: vec![id], change: Change::Insert });
+        self.delivered(shard, token)
+    }
+
     /// Has the gate discard these points.
     pub fn discard(&mut self, shard: u64, ids: &[&str]) -> Token {
         let token = self.token();
