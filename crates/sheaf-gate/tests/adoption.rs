@@ -254,6 +254,7 @@ impl Course {
             Step::Read => self.world.value_at(1, id).map(Step::Insert),
             Step::Insert(value) => {
                 let inserted = self.world.insert(2, id, value);
+                assert!(!(inserted && self.proven), "a late insert may bring {id:?} back");
                 if inserted && self.world.value_at(2, id) == Some(value) {
                     let truth = self.truth.get_mut(id).unwrap();
                     *truth = truth.or(Some(value));
@@ -262,7 +263,9 @@ impl Course {
                 inserted.then_some(Step::Discard)
             }
             Step::Discard => {
-                self.world.discard(1, &[id]);
+                let token = self.world.discard(1, &[id]);
+                let discarded = self.world.delivered(1, token);
+                assert!(!(discarded && self.proven), "a late discard may hit what arrives");
                 None
             }
         }
