@@ -61,10 +61,19 @@ async fn a_router_of_quivers_serves_its_clients_from_sheafs_gates() {
     let server = QuiverServer::start_router(&urls, Some(&cluster.coordinator.url)).await;
     follows(&server, &cluster).await;
     let client = Client::new(&server.url());
-    let collection = json!({"name": "words", "dim": 2, "metric": "cosine"});
+    let fields = json!([{"path": "n", "field_type": "numeric"}]);
+    let collection = json!({"name": "words", "dim": 2, "metric": "cosine", "filterable": fields});
     // It asks each shard for the same collection, and for the same drop.
     let created = client.post("/v1/collections", &collection).await.expect("it answers");
     assert_eq!(created.expect_ok("create")["metric"], "cosine");
+    let known = cluster.router(0).client.get("/v1/collections/words").await.expect("it answers");
+    assert_eq!(known.expect_ok("show")["filterable"], fields);
+    // The same once more is no other collection; another one by this name is.
+    let again = client.post("/v1/collections", &collection).await.expect("it answers");
+    let _ = again.expect_ok("create again");
+    let other = json!({"name": "words", "dim": 3, "metric": "cosine"});
+    let other = client.post("/v1/collections", &other).await.expect("it answers");
+    assert_eq!(other.status, StatusCode::INTERNAL_SERVER_ERROR, "{other}");
     let points: Vec<Value> = (0..60)
         .map(|n| json!({"id": format!("p{n}"), "vector": [1.0, f64::from(n)], "payload": {"n": n}}))
         .collect();
@@ -77,6 +86,13 @@ async fn a_router_of_quivers_serves_its_clients_from_sheafs_gates() {
     assert_eq!(gone.expect("it answers").expect_ok("delete"), json!({"deleted": 2}));
     let absent = client.get(&format!("{path}/p7")).await.expect("it answers");
     assert_eq!(absent.status, StatusCode::NOT_FOUND);
+    // It doesn't encode ids in paths: what is behind the # never reaches a gate.
+    let odd = json!({"points": [{"id": "doc#3", "vector": [1.0, 1.0]}]});
+    let _ = client.post(path, &odd).await.expect("it answers").expect_ok("upsert an odd id");
+    let found = client.get(&format!("{path}/doc%233")).await.expect("it answers");
+    assert_eq!(found.status, StatusCode::NOT_FOUND, "{found}");
+    let found = cluster.router(0).client.get(&format!("{path}/doc%233")).await;
+    let _ = found.expect("it answers").expect_ok("get an odd id from Sheaf's router");
     let question =
         json!({"vector": [0.0, 1.0], "k": 3, "filter": {"lt": {"field": "n", "value": 50}}});
     let hits = client.post("/v1/collections/words/query", &question).await;

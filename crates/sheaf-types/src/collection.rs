@@ -106,6 +106,8 @@ impl<'de> Deserialize<'de> for VectorEncryption {
 pub struct FilterableField {
     /// Dotted path into the payload.
     pub path: String,
+    /// Routers of Quiver's own call it `type` when they hand on a new collection.
+    #[serde(alias = "type")]
     pub field_type: FieldType,
 }
 
