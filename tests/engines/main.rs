@@ -2,13 +2,17 @@
 //! Quiver.
 
 mod conformance;
+mod demo;
 mod doubt;
 mod grow;
 mod kills;
+mod kills_migrating;
 mod owner;
 mod quiver;
 mod quiver_cluster;
 mod quiver_failures;
+mod quiver_index;
+mod requests;
 mod server;
 mod wire;
 

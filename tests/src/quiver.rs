@@ -30,7 +30,7 @@ const RUN: &str =
 pub struct QuiverServer {
     rest: Port,
     grpc: Port,
-    key: Option<String>,
+    settings: Vec<(String, String)>,
     /// `None`: it was killed.
     process: Option<Running>,
     // Last: the folder goes after the process has ended.
@@ -43,7 +43,7 @@ struct Running {
 }
 
 /// Where the binary is.
-fn binary() -> PathBuf {
+pub fn binary() -> PathBuf {
     std::env::var_os("QUIVER_BIN").map_or_else(|| PathBuf::from("quiver"), PathBuf::from)
 }
 
@@ -53,7 +53,7 @@ impl QuiverServer {
     /// # Panics
     /// Quiver isn't installed, or doesn't start.
     pub async fn start() -> Self {
-        Self::start_with(None).await
+        Self::start_as(&[]).await
     }
 
     /// Starts one that serves those only who show this key.
@@ -61,13 +61,19 @@ impl QuiverServer {
     /// # Panics
     /// As of [`QuiverServer::start`].
     pub async fn start_with_key(key: &str) -> Self {
-        Self::start_with(Some(key.to_owned())).await
+        Self::start_as(&[("QUIVER_API_KEYS", key)]).await
     }
 
-    async fn start_with(key: Option<String>) -> Self {
+    /// Starts one with further settings, as its environment has them.
+    ///
+    /// # Panics
+    /// As of [`QuiverServer::start`].
+    pub async fn start_as(settings: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("the system has room for temporary folders");
         let (rest, grpc) = (Port::reserve(), Port::reserve());
-        let mut server = Self { rest, grpc, key, process: None, folder };
+        let setting = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let settings = settings.iter().map(setting).collect();
+        let mut server = Self { rest, grpc, settings, process: None, folder };
         server.restart().await;
         server
     }
@@ -152,9 +158,7 @@ impl QuiverServer {
         command.env("QUIVER_REST_ADDR", self.address());
         command.env("QUIVER_GRPC_ADDR", format!("127.0.0.1:{}", self.grpc.number));
         command.env("QUIVER_DATA_DIR", self.folder.path().join("data"));
-        if let Some(key) = &self.key {
-            command.env("QUIVER_API_KEYS", key);
-        }
+        command.envs(self.settings.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
         let mut shell = command.spawn().unwrap_or_else(|why| panic!("can't run sh: {why}"));
         let mut lines = BufReader::new(shell.stdout.take().expect("it is piped")).lines();
