@@ -5,6 +5,7 @@
 mod client;
 mod copy;
 mod cutover;
+mod engines;
 mod leaders;
 mod maps;
 mod pin;
@@ -43,6 +44,8 @@ enum Topic {
     Router,
     /// From a commit until 50 routers know it
     Maps,
+    /// Grows, copies and the router on Quiver and PostgreSQL, beside Quiver's own cluster and bulk loads. Needs both
+    Engines,
     /// From the end of a leader's lease until another one decides; sizes of maps. Needs etcd
     Leaders,
 }
@@ -55,6 +58,7 @@ impl Topic {
             Self::Cutover => cutover::measure(quick).await,
             Self::Router => router::measure(quick).await,
             Self::Maps => maps::measure(quick).await,
+            Self::Engines => engines::measure(quick).await,
             Self::Leaders => leaders::measure(quick).await,
         }
     }

@@ -1,10 +1,8 @@
-//! A cluster moves between databases: embedded shards and PostgreSQL, under load, with the server and its gate killed.
+//! A cluster moves between databases: embedded shards and PostgreSQL, under load.
 
 use serde_json::{Value, json};
-use sheaf_tests::{Cluster, Load, Postgres, Shape, load::Workload, pause_ms, under_load};
+use sheaf_tests::{Cluster, Postgres, Shape, load::Workload, under_load};
 
-/// Points per second that a donor may copy: slow enough that kills hit a running transition.
-const COPY_POINTS_PER_S: u64 = 700;
 const COLLECTION: &str = "kept";
 
 /// A cluster of one embedded shard, and a node on PostgreSQL that is in no map.
@@ -93,52 +91,4 @@ async fn odd_points_arrive_in_postgresql_as_they_were() {
         server.admin("shard").await.query_one(sql, &[]).await.expect("its table").get(0);
     assert_eq!(counted as usize, points.len(), "they are in PostgreSQL");
     cluster.expect_all_alive();
-}
-
-/// Begins to grow into the node on PostgreSQL, or to drain it when it is in.
-async fn change(cluster: &Cluster) -> u64 {
-    let operator = cluster.operator();
-    let url = cluster.nodes[1].url.as_str();
-    let map = operator.map().await;
-    let shards = map["shards"].as_array().cloned().unwrap_or_default();
-    let present = shards.iter().find(|shard| shard["primary_url"] == url);
-    match present.and_then(|shard| shard["id"].as_u64()) {
-        Some(id) => operator.drain(id).await,
-        None => operator.grow(&[url]).await.0,
-    }
-}
-
-async fn rounds(seed: u64, rounds: u64, kill_gate: bool) -> Load {
-    let mut server = Postgres::start().await;
-    let mut cluster = mixed(&server).await;
-    let workload = Workload { keys: 300, ..Workload::seeded(seed) };
-    let load = under_load(&mut cluster, workload, async |cluster, load| {
-        for round in 0..rounds {
-            let transition = change(cluster).await;
-            cluster.operator().throttle(transition, COPY_POINTS_PER_S).await;
-            pause_ms(round * 97 % 700).await;
-            if kill_gate {
-                cluster.nodes[1].kill().await;
-                cluster.nodes[1].restart().await;
-            } else {
-                server.kill().await;
-                server.restart().await;
-            }
-            cluster.operator().ended(transition, 120).await;
-            load.until_acknowledged(20).await;
-        }
-    })
-    .await;
-    cluster.expect_all_alive();
-    load
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_killed_server_loses_nothing_acknowledged_while_points_move_in_and_out() {
-    rounds(62, 6, false).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_killed_gate_in_front_of_postgresql_loses_nothing_acknowledged() {
-    rounds(63, 6, true).await;
 }

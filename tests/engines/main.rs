@@ -3,16 +3,20 @@
 
 mod adopt;
 mod conformance;
+mod demo;
 mod doubt;
 mod grow;
 mod hybrid;
 mod kills;
+mod kills_migrating;
 mod owner;
 mod quiver;
 mod quiver_clients;
 mod quiver_cluster;
 mod quiver_failures;
+mod quiver_index;
 mod quiver_router;
+mod requests;
 mod server;
 mod wire;
 

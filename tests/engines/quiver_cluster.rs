@@ -77,23 +77,3 @@ async fn points_move_between_an_embedded_shard_and_quiver_and_back_to_the_bit() 
     assert_eq!(operator.verify().await, 300);
     cluster.expect_all_alive();
 }
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_quiver_server_that_is_killed_while_points_move_to_it_loses_nothing() {
-    let mut server = QuiverServer::start().await;
-    let mut cluster = Cluster::start(Shape::of(1, 0)).await;
-    let quiver = add_quiver_node(&mut cluster, &server).await;
-    let load = under_load(&mut cluster, Workload::seeded(22), async |cluster, _| {
-        let operator = cluster.operator();
-        let transition = operator.grow_slowly(&cluster.nodes[quiver].url, 50).await;
-        for _ in 0..2 {
-            server.kill().await;
-            server.restart().await;
-        }
-        operator.throttle(transition, 100_000).await;
-        let _ = operator.ended(transition, 120).await.expect_committed();
-    })
-    .await;
-    drop(load);
-    cluster.expect_all_alive();
-}

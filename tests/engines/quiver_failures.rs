@@ -4,14 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sheaf_engines::{Engine, EngineError, Quiver, QuiverOptions, Write};
-use sheaf_tests::{Proxy, QuiverServer, pause_ms};
+use sheaf_tests::{QuiverServer, eventually, pause_ms};
 use sheaf_types::{CollectionId, PointId, StoredPoint};
 
 use crate::quiver::{config, open, options, point};
+use crate::requests::{Fault, Requests};
 
 const COLLECTION: CollectionId = CollectionId(1);
 /// Kills in one test.
 const ROUNDS: u64 = 5;
+/// Lost answers in one test.
+const LOST_ROUNDS: u64 = 12;
 
 async fn opened(url: &str) -> Arc<Quiver> {
     let quick = QuiverOptions { write_deadline: Duration::from_secs(2), ..options(url) };
@@ -81,30 +84,60 @@ async fn a_kill_under_writes_loses_nothing_that_was_answered() {
     );
 }
 
+/// The requests that write points into the collection.
+const POINTS: &str = "POST /v1/collections/sheaf-c1/points";
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_whose_answer_was_lost_is_unknown_and_never_follows_a_later_one() {
     let server = QuiverServer::start().await;
-    let proxy = Proxy::to(&server.address()).await;
-    let engine = opened(&proxy.url).await;
-    for round in 0..ROUNDS {
+    let wire = Requests::to(&server.address()).await;
+    let engine = opened(&wire.url).await;
+    engine.apply(COLLECTION, vec![Write::Upsert(numbered("p", 0))]).await.unwrap();
+    for round in 1..=LOST_ROUNDS {
         let (one, two) = (numbered("p", round * 2), numbered("p", round * 2 + 1));
-        // It has read and is about to write, or has written, when the answers stop.
+        // Carried out or not, and the write that settles it may meet the same.
+        let fault = if round % 2 == 0 { Fault::AnswerLost } else { Fault::Lost };
+        let times = 1 + (round / 2 % 2) as usize;
+        let done = wire.done();
+        wire.set(fault, POINTS, times);
+        let answer = engine.apply(COLLECTION, vec![Write::Upsert(one.clone())]).await;
+        assert!(matches!(answer, Err(EngineError::Unknown(_))), "round {round}: {answer:?}");
+        assert_eq!(wire.done() - done, times, "round {round} met its fault");
+        // It was settled by being written once more.
+        assert_eq!(read(&engine, "p").await.as_ref(), Some(&one));
+        engine.apply(COLLECTION, vec![Write::Upsert(two.clone())]).await.unwrap();
+        for _ in 0..5 {
+            assert_eq!(read(&engine, "p").await.as_ref(), Some(&two), "an older write came later");
+            pause_ms(2).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_a_frozen_server_has_is_carried_out_before_the_write_is_settled() {
+    let server = QuiverServer::start().await;
+    let wire = Requests::to(&server.address()).await;
+    let engine = opened(&wire.url).await;
+    engine.apply(COLLECTION, vec![Write::Upsert(numbered("p", 0))]).await.unwrap();
+    for round in 1..=ROUNDS {
+        let (one, two) = (numbered("p", round * 2), numbered("p", round * 2 + 1));
+        let done = wire.done();
+        wire.set(Fault::Late, POINTS, 1);
         let writing = tokio::spawn({
             let (engine, one) = (Arc::clone(&engine), one.clone());
             async move { engine.apply(COLLECTION, vec![Write::Upsert(one)]).await }
         });
-        pause_ms(round).await;
+        eventually("the wire has the write", 10, || async {
+            if wire.done() > done { Ok(()) } else { Err("not yet") }
+        })
+        .await;
+        // It goes to a server that looks at it only after its connection has gone.
         server.freeze();
-        pause_ms(50).await;
-        proxy.cut();
+        wire.deliver();
         pause_ms(50).await;
         server.thaw();
-        proxy.mend();
-        match writing.await.unwrap() {
-            Ok(_) => assert_eq!(read(&engine, "p").await.as_ref(), Some(&one)),
-            Err(EngineError::Unknown(_) | EngineError::Unavailable(_)) => {}
-            Err(other) => panic!("{other}"),
-        }
+        let answer = writing.await.unwrap();
+        assert!(matches!(answer, Err(EngineError::Unknown(_))), "round {round}: {answer:?}");
         engine.apply(COLLECTION, vec![Write::Upsert(two.clone())]).await.unwrap();
         for _ in 0..20 {
             assert_eq!(read(&engine, "p").await.as_ref(), Some(&two), "an older write came later");

@@ -193,7 +193,10 @@ impl Postgres {
 }
 
 /// Where PostgreSQL is installed.
-fn home() -> PathBuf {
+///
+/// # Panics
+/// It isn't.
+pub fn home() -> PathBuf {
     if let Some(home) = std::env::var_os(HOME_VARIABLE) {
         return PathBuf::from(home);
     }

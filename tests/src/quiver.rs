@@ -32,9 +32,7 @@ const RUN: &str =
 pub struct QuiverServer {
     rest: Port,
     grpc: Port,
-    key: Option<String>,
-    /// Further settings: `QUIVER_` variables.
-    settings: Vec<(&'static str, String)>,
+    settings: Vec<(String, String)>,
     /// `None`: it was killed.
     process: Option<Running>,
     // Last: the folder goes after the process has ended.
@@ -47,7 +45,7 @@ struct Running {
 }
 
 /// Where the binary is.
-fn binary() -> PathBuf {
+pub fn binary() -> PathBuf {
     std::env::var_os("QUIVER_BIN").map_or_else(|| PathBuf::from("quiver"), PathBuf::from)
 }
 
@@ -57,7 +55,7 @@ impl QuiverServer {
     /// # Panics
     /// Quiver isn't installed, or doesn't start.
     pub async fn start() -> Self {
-        Self::start_with(None, Vec::new()).await
+        Self::start_as(&[]).await
     }
 
     /// Starts one that serves those only who show this key.
@@ -65,7 +63,7 @@ impl QuiverServer {
     /// # Panics
     /// As of [`QuiverServer::start`].
     pub async fn start_with_key(key: &str) -> Self {
-        Self::start_with(Some(key.to_owned()), Vec::new()).await
+        Self::start_as(&[("QUIVER_API_KEYS", key)]).await
     }
 
     /// Starts one that is a router of a cluster: it begins with these shards, and asks the coordinator for its map every two
@@ -74,9 +72,10 @@ impl QuiverServer {
     /// # Panics
     /// As of [`QuiverServer::start`].
     pub async fn start_router(shards: &[&str], coordinator: Option<&str>) -> Self {
-        let mut settings = vec![("QUIVER_CLUSTER_SHARDS", format!("[{}]", shards.join(",")))];
-        settings.extend(coordinator.map(|url| ("QUIVER_COORDINATOR_URL", url.to_owned())));
-        Self::start_with(None, settings).await
+        let shards = format!("[{}]", shards.join(","));
+        let mut settings = vec![("QUIVER_CLUSTER_SHARDS", shards.as_str())];
+        settings.extend(coordinator.map(|url| ("QUIVER_COORDINATOR_URL", url)));
+        Self::start_as(&settings).await
     }
 
     /// Starts one that is the coordinator of a cluster of these shards, and keeps its map in a file.
@@ -84,12 +83,12 @@ impl QuiverServer {
     /// # Panics
     /// As of [`QuiverServer::start`].
     pub async fn start_coordinator(shards: &[&str]) -> Self {
-        let settings = vec![
-            ("QUIVER_COORDINATOR", "true".to_owned()),
-            ("QUIVER_COORDINATOR_STATE", COORDINATOR_STATE.to_owned()),
-            ("QUIVER_CLUSTER_SHARDS", format!("[{}]", shards.join(","))),
-        ];
-        Self::start_with(None, settings).await
+        Self::start_as(&[
+            ("QUIVER_COORDINATOR", "true"),
+            ("QUIVER_COORDINATOR_STATE", COORDINATOR_STATE),
+            ("QUIVER_CLUSTER_SHARDS", &format!("[{}]", shards.join(","))),
+        ])
+        .await
     }
 
     /// The file of a coordinator; there from its first change on.
@@ -103,13 +102,19 @@ impl QuiverServer {
     /// As of [`QuiverServer::start`].
     pub async fn start_follower(leader: &Self) -> Self {
         let url = format!("http://127.0.0.1:{}", leader.grpc.number);
-        Self::start_with(None, vec![("QUIVER_LEADER_URL", url)]).await
+        Self::start_as(&[("QUIVER_LEADER_URL", &url)]).await
     }
 
-    async fn start_with(key: Option<String>, settings: Vec<(&'static str, String)>) -> Self {
+    /// Starts one with further settings, as its environment has them.
+    ///
+    /// # Panics
+    /// As of [`QuiverServer::start`].
+    pub async fn start_as(settings: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("the system has room for temporary folders");
         let (rest, grpc) = (Port::reserve(), Port::reserve());
-        let mut server = Self { rest, grpc, key, settings, process: None, folder };
+        let setting = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let settings = settings.iter().map(setting).collect();
+        let mut server = Self { rest, grpc, settings, process: None, folder };
         server.restart().await;
         server
     }
@@ -194,10 +199,7 @@ impl QuiverServer {
         command.env("QUIVER_REST_ADDR", self.address());
         command.env("QUIVER_GRPC_ADDR", format!("127.0.0.1:{}", self.grpc.number));
         command.env("QUIVER_DATA_DIR", self.folder.path().join("data"));
-        if let Some(key) = &self.key {
-            command.env("QUIVER_API_KEYS", key);
-        }
-        command.envs(self.settings.iter().map(|(name, value)| (*name, value)));
+        command.envs(self.settings.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
         let mut shell = command.spawn().unwrap_or_else(|why| panic!("can't run sh: {why}"));
         let mut lines = BufReader::new(shell.stdout.take().expect("it is piped")).lines();

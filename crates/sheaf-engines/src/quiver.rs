@@ -7,9 +7,11 @@
 mod adopt;
 mod apply;
 mod catalogue;
+mod index;
 mod log;
 mod pages;
 mod pushdown;
+mod recent;
 mod search;
 mod server;
 mod wire;
@@ -32,6 +34,7 @@ use crate::{
 };
 use apply::Stripes;
 use catalogue::Entry;
+use index::IndexState;
 use log::Log;
 use pages::Windows;
 use server::{CallError, Server};
@@ -104,13 +107,14 @@ struct Held {
     /// About how many points there are: decides only how a search is carried out.
     points: AtomicU64,
     is_dropping: AtomicBool,
+    index: IndexState,
 }
 
 impl Held {
-    fn new(entry: Entry, points: u64) -> Self {
+    fn new(entry: Entry, points: u64, is_new: bool) -> Self {
         let (windows, stripes) = (Windows::default(), Stripes::default());
         let (points, is_dropping) = (AtomicU64::new(points), AtomicBool::new(false));
-        Self { entry, windows, stripes, points, is_dropping }
+        Self { entry, windows, stripes, points, is_dropping, index: IndexState::new(is_new) }
     }
 
     fn id(&self) -> CollectionId {
@@ -147,7 +151,7 @@ impl Quiver {
         inner.first_look_at_log().await.map_err(CallError::into_engine_error)?;
         let entries = inner.open_catalogue().await?;
         for (entry, points) in entries {
-            let held = Arc::new(Held::new(entry, points));
+            let held = Arc::new(Held::new(entry, points, false));
             inner.all().insert(held.id(), held);
         }
         inner.find_adoptable().await?;
@@ -227,7 +231,7 @@ impl Inner {
         }
         let entry = Entry { id, quiver: catalogue::name_of(id), config, dropping: false };
         self.create_entry(&entry).await?;
-        self.all().insert(id, Arc::new(Held::new(entry, 0)));
+        self.all().insert(id, Arc::new(Held::new(entry, 0, true)));
         Ok(())
     }
 
@@ -297,7 +301,7 @@ impl Engine for Quiver {
     }
 
     fn search(&self, id: CollectionId, search: Search) -> Reply<'_, Vec<Hit>> {
-        Box::pin(async move { self.inner.search(&*self.inner.held(id)?, search).await })
+        Box::pin(async move { self.inner.search(&self.inner.held(id)?, search).await })
     }
 
     fn count(&self, id: CollectionId, accept: Accept, filter: Option<Filter>) -> Reply<'_, u64> {

@@ -68,7 +68,7 @@ impl Inner {
         }
         let entry = Entry { id, quiver: name.clone(), config: Arc::clone(config), dropping: false };
         self.remember(&entry).await?;
-        let held = Held::new(entry, found.points);
+        let held = Held::new(entry, found.points, false);
         let points = self.points_of(&held).await.unwrap_or(found.points);
         held.points.store(points, std::sync::atomic::Ordering::Relaxed);
         self.adoptable.lock().unwrap_or_else(PoisonError::into_inner).remove(name);

@@ -5,17 +5,19 @@
 //! same ids wait meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde::Deserialize;
-use sheaf_types::{CollectionId, PointHash, PointId, StoredPoint};
+use sheaf_types::{CollectionId, PointBody, PointHash, PointId, StoredPoint};
 use tokio::sync::{Mutex, MutexGuard};
 use tracing::warn;
 
 use super::log::Log;
+use super::recent::Became;
 use super::server::CallError;
 use super::{Held, Inner, catalogue, wire};
 use crate::{Change, EngineError, Write, validate};
@@ -63,7 +65,7 @@ struct Written {
 
 impl Inner {
     pub async fn apply(
-        &self,
+        self: &Arc<Self>,
         id: CollectionId,
         writes: Vec<Write>,
     ) -> Result<Vec<Change>, EngineError> {
@@ -80,8 +82,22 @@ impl Inner {
             return Ok(changes);
         }
         let writing = held.windows.writing(&ids);
+        let begun = held.index.recent().begin();
         let written = self.write(&held, &requests).await;
         drop(writing);
+        match &written {
+            Ok(()) => {
+                self.was_written(&held, begun, became(&ids, there, last_of(&ids, &writes)), true)
+            }
+            Err(EngineError::Unknown(_)) => match self.read(&held, ids.iter().cloned()).await {
+                Ok(now) => {
+                    let now = now.into_iter().map(|point| point.map(|point| point.body)).collect();
+                    self.was_written(&held, begun, became(&ids, there, now), false);
+                }
+                Err(_) => held.index.recent().forget(),
+            },
+            Err(_) => {}
+        }
         written?;
         let (gone, new) = gains(&changes);
         held.points.fetch_add(new, Ordering::Relaxed);
@@ -162,6 +178,29 @@ fn write_id(write: &Write) -> &PointId {
         Write::Upsert(point) => &point.id,
         Write::Delete(id) => id,
     }
+}
+
+/// What the last write to each of these ids leaves there.
+fn last_of(ids: &BTreeSet<PointId>, writes: &[Write]) -> Vec<Option<PointBody>> {
+    let last: BTreeMap<&PointId, &Write> =
+        writes.iter().map(|write| (write_id(write), write)).collect();
+    let body = |id: &PointId| match last.get(id) {
+        Some(Write::Upsert(point)) => Some(point.body.clone()),
+        Some(Write::Delete(_)) | None => None,
+    };
+    ids.iter().map(body).collect()
+}
+
+/// Those of the points that are not what they were.
+fn became(
+    ids: &BTreeSet<PointId>,
+    there: Vec<Option<StoredPoint>>,
+    now: Vec<Option<PointBody>>,
+) -> Vec<Became> {
+    let old = there.into_iter().map(|point| point.map(|point| point.body));
+    let all = ids.iter().zip(old).zip(now);
+    let changed = all.filter(|((_, old), new)| old != new);
+    changed.map(|((id, old), new)| Became { id: id.clone(), old, new }).collect()
 }
 
 /// What each write of the batch changes, one after the other.

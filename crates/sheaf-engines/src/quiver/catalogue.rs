@@ -56,6 +56,8 @@ pub struct Shown {
     pub multivector: bool,
     #[serde(default)]
     pub vector_encryption: VectorEncryption,
+    /// Whether an index was built since the server was started, or none is needed.
+    pub index_ready: bool,
 }
 
 fn entry_id(id: CollectionId) -> String {
@@ -252,11 +254,14 @@ impl Inner {
     /// # Errors
     /// The server doesn't say.
     pub async fn points_of(&self, held: &Held) -> Result<u64, EngineError> {
+        self.shown_one(held).await.map(|shown| shown.count)
+    }
+
+    /// What Quiver says of the collection.
+    pub async fn shown_one(&self, held: &Held) -> Result<Shown, EngineError> {
         let found = self.get(&path_of(held.name())).await;
         let found = found.map_err(|error| self.missing(held, error))?;
-        let found: Shown =
-            serde_json::from_slice(&found).map_err(|error| wire::no_quiver(&error))?;
-        Ok(found.count)
+        serde_json::from_slice(&found).map_err(|error| wire::no_quiver(&error))
     }
 
     /// The failure of a call that changed nothing in a collection that there should be.

@@ -1,14 +1,15 @@
 //! Searches: Quiver's index proposes, the scores come from here.
 //!
-//! Asks for more until k hits are accepted. Where the index doesn't give them, and in small collections, every point is looked at.
+//! What the index may lack yet is merged in. Asks for more until k hits are accepted. Where the index doesn't give them, and in small collections, every point is looked at.
 
-use std::sync::atomic::Ordering;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Method;
 use serde_json::Value;
-use sheaf_types::PointBody;
 use sheaf_types::limits::{EF_SEARCH_MAX, K_MAX};
+use sheaf_types::{PointBody, PointId};
 
 use super::pages::Wanted;
 use super::pushdown::pushed_down;
@@ -24,6 +25,13 @@ struct Found {
     row: Row,
 }
 
+/// What was written lately, so that the index may not have it.
+struct Recently {
+    ids: BTreeSet<PointId>,
+    /// The best of those points.
+    best: Vec<Found>,
+}
+
 /// A search under way.
 struct Asked {
     search: Search,
@@ -36,15 +44,32 @@ impl Asked {
     /// The hits among these points, in no order. A point without a vector is gone: only the index still has it.
     fn accepted(&self, rows: Vec<Row>) -> impl Iterator<Item = Found> {
         rows.into_iter().filter_map(|row| {
-            let holds = |row: &Row| match &self.search.filter {
-                Some(filter) => filter.holds_for_text(row.payload.as_deref()),
-                None => true,
-            };
-            let vector = row.vector.as_ref()?;
-            let score = self.query.score(vector, norm(vector));
-            let is_accepted = self.search.accept.takes(row.id.placement_key()) && holds(&row);
-            is_accepted.then(|| Found { rank: self.query.rank(score), score, row })
+            let score = self.score(&row)?;
+            Some(Found { rank: self.query.rank(score), score, row })
         })
+    }
+
+    /// The score of an accepted point.
+    fn score(&self, row: &Row) -> Option<f32> {
+        let vector = row.vector.as_ref()?;
+        let filter = self.search.filter.as_ref();
+        let is_accepted = self.search.accept.takes(row.id.placement_key())
+            && filter.is_none_or(|filter| filter.holds_for_text(row.payload.as_deref()));
+        is_accepted.then(|| self.query.score(vector, norm(vector)))
+    }
+
+    fn recently(&self, held: &Held) -> Recently {
+        let recent = held.index.recent();
+        let mut scored: Vec<(f32, f32, &Row)> = Vec::new();
+        for row in recent.rows() {
+            if let Some(score) = self.score(row) {
+                scored.push((self.query.rank(score), score, row));
+            }
+        }
+        scored.sort_by(|a, b| a.0.total_cmp(&b.0).then_with(|| a.2.id.cmp(&b.2.id)));
+        let best = scored.into_iter().take(self.search.k);
+        let best = best.map(|(rank, score, row)| Found { rank, score, row: row.clone() }).collect();
+        Recently { ids: recent.ids().cloned().collect(), best }
     }
 
     fn needs_payloads(&self) -> bool {
@@ -54,7 +79,7 @@ impl Asked {
     fn hits(self, mut found: Vec<Found>) -> Vec<Hit> {
         best(&mut found, self.search.k);
         let hit = |Found { score, row, .. }: Found| {
-            let Row { id, vector, payload } = row;
+            let Row { id, vector, payload, .. } = row;
             let body = |vector: Vec<f32>| PointBody::encode(&vector, payload.as_deref());
             Hit { id, score, body: vector.filter(|_| self.search.bodies).map(body) }
         };
@@ -69,7 +94,11 @@ fn best(found: &mut Vec<Found>, k: usize) {
 }
 
 impl Inner {
-    pub async fn search(&self, held: &Held, search: Search) -> Result<Vec<Hit>, EngineError> {
+    pub async fn search(
+        self: &Arc<Self>,
+        held: &Arc<Held>,
+        search: Search,
+    ) -> Result<Vec<Hit>, EngineError> {
         validate::search(held.config(), &search)?;
         if search.k == 0 {
             return Ok(Vec::new());
@@ -77,12 +106,8 @@ impl Inner {
         let query = Query::new(held.config().metric, search.vector.clone());
         let pushed = search.filter.as_ref().and_then(pushed_down);
         let asked = Asked { search, query, pushed };
-        let floats = held.points.load(Ordering::Relaxed) * u64::from(held.config().dim);
-        let found = if floats <= self.options.exact_floats_max as u64 {
-            None
-        } else {
-            self.by_index(held, &asked).await?
-        };
+        let found =
+            if self.may_ask_index(held).await? { self.by_index(held, &asked).await? } else { None };
         let found = match found {
             Some(found) => found,
             None => self.by_looking_at_all(held, &asked).await?,
@@ -97,13 +122,21 @@ impl Inner {
         asked: &Asked,
     ) -> Result<Option<Vec<Found>>, EngineError> {
         let k = asked.search.k;
+        // Before the index is asked: what it has by then isn't kept for long.
+        let Recently { ids, best: mut recently } = asked.recently(held);
         // A few more, so that of equal scores the right ones are among them.
         let mut wanted = (k + k / 2 + 16).min(K_MAX);
         loop {
             let rows = self.proposed(held, asked, wanted).await?;
             let shown = rows.len();
-            let found: Vec<Found> = asked.accepted(rows).collect();
-            if found.len() >= k {
+            let mut found: Vec<Found> = asked.accepted(rows).collect();
+            // Where the index has them is not where they are: others may be nearer.
+            let sure = found.iter().filter(|found| !ids.contains(&found.row.id)).count();
+            if sure >= k {
+                let shown: BTreeSet<PointId> =
+                    found.iter().map(|found| found.row.id.clone()).collect();
+                recently.retain(|found| !shown.contains(&found.row.id));
+                found.append(&mut recently);
                 return Ok(Some(found));
             }
             if shown < wanted || wanted == K_MAX {

@@ -3,6 +3,7 @@
 //! Decides whether a failed call may have been carried out. Knows no collection and no point.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,6 +22,8 @@ pub struct Server {
     /// `http://HOST:PORT`.
     url: String,
     authorization: Option<HeaderValue>,
+    /// Calls that got no answer: the server may have been restarted then.
+    silences: AtomicU64,
 }
 
 /// Why a call has no good answer.
@@ -122,11 +125,16 @@ impl Server {
             EngineError::Invalid("the engine's key has characters that a header can't carry".into())
         })?;
         let url = url.trim_end_matches('/').to_owned();
-        Ok(Self { transport, url, authorization })
+        Ok(Self { transport, url, authorization, silences: AtomicU64::new(0) })
     }
 
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Calls so far that got no answer.
+    pub fn silences(&self) -> u64 {
+        self.silences.load(Ordering::Acquire)
     }
 
     /// Sends a request and reads the whole answer.
@@ -150,6 +158,9 @@ impl Server {
         let request = request.body(body).map_err(|error| CallError::NotSent(error.to_string()))?;
         let limits = Limits { timeout: deadline, answer_bytes_max: ANSWER_BYTES_MAX };
         let answer = call_whole(&*self.transport, request, limits).await;
+        let answer = answer.inspect_err(|_| {
+            self.silences.fetch_add(1, Ordering::AcqRel);
+        });
         let answer = answer.map_err(|error| match &error {
             TransportError::NotSent { .. } => CallError::NotSent(error.to_string()),
             TransportError::Lost { .. } => CallError::Lost(error.to_string()),

@@ -36,6 +36,8 @@ pub struct Row {
     pub vector: Option<Vec<f32>>,
     /// Canonical JSON.
     pub payload: Option<String>,
+    /// Of a hit, what Quiver's index says.
+    pub score: Option<f32>,
 }
 
 impl Row {
@@ -54,6 +56,8 @@ struct RowAnswer<'a> {
     vector: Option<Vec<f32>>,
     #[serde(borrow, default)]
     payload: Option<&'a RawValue>,
+    #[serde(default)]
+    score: Option<f32>,
 }
 
 #[derive(Deserialize)]
@@ -87,7 +91,8 @@ fn row(answer: RowAnswer<'_>) -> Result<Row, EngineError> {
             None => payload.to_string(),
         }
     });
-    Ok(Row { id: PointId::from(answer.id.as_ref()), vector: answer.vector, payload })
+    let (id, score) = (PointId::from(answer.id.as_ref()), answer.score);
+    Ok(Row { id, vector: answer.vector, payload, score })
 }
 
 /// An answer that can't be understood.

@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use sheaf_runtime::entropy;
 use tokio::io::AsyncWriteExt;
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 
 use crate::client::Failure;
 use crate::config::EngineKind;
@@ -29,11 +29,11 @@ const STARTS_MAX: u32 = 20;
 /// Below the ports that systems take for outgoing connections: a killed server finds its own free when it comes back.
 const PORTS: (u64, u64) = (11_000, 31_000);
 const PORT_DRAWS_MAX: u32 = 1_000;
-/// Ends the server with the signal that it reads, or, when its input closes, with the first argument; ends when the server has.
+/// Ends a program with the signal that it reads, or, when its input closes, with the first argument; ends when the program has.
 const RUN: &str = r#"end=$1; shift; exec 3<&0
 "$@" 3<&- < /dev/null & server=$!
 (word=; read -r word <&3; kill -"${word:-$end}" $server) & reader=$!
-wait $server; kill $reader"#;
+wait $server; status=$?; kill $reader 2> /dev/null; exit $status"#;
 
 /// Programs that were found and are of a version that the demo knows.
 #[derive(Debug)]
@@ -98,7 +98,7 @@ pub struct Server {
     pub shard_arguments: [String; 4],
     run: Run,
     probe: Probe,
-    shell: Child,
+    process: Process,
     // Last: the folder goes after the process has ended.
     folder: tempfile::TempDir,
 }
@@ -135,13 +135,41 @@ impl Run {
         command
     }
 
-    fn spawn(&self, folder: &Path) -> anyhow::Result<Child> {
+    fn spawn(&self, folder: &Path) -> anyhow::Result<Process> {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(log_path(folder))?;
         let mut command = self.command(Path::new("sh"), folder);
         command.args(["-c", RUN, "sheaf-demo", self.end_signal]).arg(&self.program);
         command.args(&self.arguments).stdin(Stdio::piped());
         command.stdout(log.try_clone()?).stderr(log);
-        command.spawn().context("can't run sh")
+        let mut shell = command.spawn().context("can't run sh")?;
+        // Taken out, because who waits for a child closes its input first.
+        let input = shell.stdin.take();
+        Ok(Process { shell, input })
+    }
+}
+
+/// A program under its shell. Dropped, it is ended, and waited for: its folder goes next.
+#[derive(Debug)]
+struct Process {
+    shell: Child,
+    input: Option<ChildStdin>,
+}
+
+impl Process {
+    fn has_ended(&mut self) -> bool {
+        !matches!(self.shell.try_wait(), Ok(None))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.input.take());
+        for _ in 0..END_SECS_MAX * 1_000 / LOOK_EVERY_MS {
+            if self.has_ended() {
+                return;
+            }
+            std::thread::park_timeout(Duration::from_millis(LOOK_EVERY_MS));
+        }
     }
 }
 
@@ -162,8 +190,8 @@ impl Server {
         probe: Probe,
         folder: tempfile::TempDir,
     ) -> anyhow::Result<Self> {
-        let shell = run.spawn(folder.path())?;
-        let mut server = Self { name, shard_arguments, run, probe, shell, folder };
+        let process = run.spawn(folder.path())?;
+        let mut server = Self { name, shard_arguments, run, probe, process, folder };
         server.until_it_serves().await?;
         Ok(server)
     }
@@ -178,7 +206,7 @@ impl Server {
     /// # Errors
     /// It doesn't end.
     pub async fn kill(&mut self) -> anyhow::Result<()> {
-        if let Some(input) = &mut self.shell.stdin {
+        if let Some(input) = &mut self.process.input {
             input.write_all(b"KILL\n").await?;
         }
         self.has_gone().await
@@ -191,7 +219,7 @@ impl Server {
     pub async fn restart(&mut self) -> anyhow::Result<()> {
         let mut starts = 1;
         loop {
-            self.shell = self.run.spawn(self.folder.path())?;
+            self.process = self.run.spawn(self.folder.path())?;
             match self.until_it_serves().await {
                 Ok(()) => return Ok(()),
                 Err(error) if starts == STARTS_MAX => return Err(error),
@@ -203,21 +231,19 @@ impl Server {
 
     /// Ends it, and waits.
     pub async fn stop(&mut self) {
-        drop(self.shell.stdin.take());
+        drop(self.process.input.take());
         // One that doesn't end has been told to all the same; its folder is removed under it.
         self.has_gone().await.ok();
     }
 
     /// The end of its log.
     pub fn log_end(&self) -> String {
-        let text = std::fs::read(log_path(self.folder.path())).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(10)..].join("\n")
+        log_end(self.folder.path())
     }
 
     async fn has_gone(&mut self) -> anyhow::Result<()> {
-        let ended = tokio::time::timeout(Duration::from_secs(END_SECS_MAX), self.shell.wait());
+        let ended =
+            tokio::time::timeout(Duration::from_secs(END_SECS_MAX), self.process.shell.wait());
         ended.await.with_context(|| format!("{} doesn't end", self.name))??;
         Ok(())
     }
@@ -241,7 +267,7 @@ impl Server {
 
     /// Whether it has ended by itself, which no server should.
     pub fn has_ended(&mut self) -> bool {
-        !matches!(self.shell.try_wait(), Ok(None))
+        self.process.has_ended()
     }
 
     async fn serves(&self) -> bool {
@@ -260,21 +286,15 @@ impl Server {
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        // Its input closes, and its shell ends it. Waited for, as the folder goes next.
-        drop(self.shell.stdin.take());
-        for _ in 0..END_SECS_MAX * 1_000 / LOOK_EVERY_MS {
-            if self.has_ended() {
-                return;
-            }
-            std::thread::park_timeout(Duration::from_millis(LOOK_EVERY_MS));
-        }
-    }
-}
-
 fn log_path(folder: &Path) -> PathBuf {
     folder.join("log")
+}
+
+fn log_end(folder: &Path) -> String {
+    let text = std::fs::read(log_path(folder)).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(10)..].join("\n")
 }
 
 fn folder(kind: &str) -> std::io::Result<tempfile::TempDir> {

@@ -2,12 +2,11 @@
 
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use nix::unistd::{Uid, User};
 
-use super::{Probe, Run, Server, folder, major_and_minor, version};
+use super::{Probe, Run, Server, folder, log_end, major_and_minor, version};
 use crate::client::Failure;
 
 const INSTALL: &str = "python3 -m venv /usr/local/lib/sheaf-pgserver && /usr/local/lib/sheaf-pgserver/bin/pip install \
@@ -64,24 +63,25 @@ impl Programs {
         }
         let [port, ..] = ports else { bail!("a PostgreSQL server needs a port") };
         let data = folder.path().join("data");
+        let data_dir = data.display().to_string();
+        let initdb = ["--pgdata", &data_dir, "--username", SUPERUSER, "--auth=trust"];
+        let initdb = initdb.into_iter().chain(["--encoding=UTF8", "--locale=C", "--no-sync"]);
         let mut run = Run {
-            program: self.bin.join("postgres"),
+            program: self.bin.join("initdb"),
+            arguments: initdb.map(str::to_owned).collect(),
             environment: self.environment.clone(),
             foreign_prefix: "PG",
             user: self.user,
-            // Ends at once, and takes its shared memory with it.
-            end_signal: "QUIT",
-            ..Run::default()
+            end_signal: "TERM",
         };
-        let mut initdb = run.command(&self.bin.join("initdb"), folder.path());
-        initdb.arg("--pgdata").arg(&data).args(["--username", SUPERUSER, "--auth=trust"]);
-        initdb.args(["--encoding=UTF8", "--locale=C", "--no-sync"]);
-        let made = initdb.stdin(Stdio::null()).output().await.context("can't run initdb")?;
-        if !made.status.success() {
-            bail!("initdb failed: {}", String::from_utf8_lossy(&made.stderr));
+        let mut initdb = run.spawn(folder.path())?;
+        if !initdb.shell.wait().await?.success() {
+            bail!("initdb failed; the end of its log:\n{}", log_end(folder.path()));
         }
-        run.arguments =
-            vec!["-D".to_owned(), data.display().to_string(), "-p".to_owned(), port.to_string()];
+        run.program = self.bin.join("postgres");
+        run.arguments = vec!["-D".to_owned(), data_dir, "-p".to_owned(), port.to_string()];
+        // Ends at once, and takes its shared memory with it.
+        run.end_signal = "QUIT";
         let sockets = format!("unix_socket_directories={}", folder.path().display());
         for setting in ["listen_addresses=127.0.0.1", &sockets] {
             run.arguments.extend(["-c".to_owned(), setting.to_owned()]);

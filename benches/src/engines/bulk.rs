@@ -1,0 +1,109 @@
+//! A grow's copy into an engine, beside a bulk load of the same points straight into the same database, without Sheaf.
+
+use bytes::Bytes;
+use futures_util::SinkExt;
+use http::Method;
+use serde_json::json;
+use sheaf_tests::{Client, Postgres, QuiverServer};
+
+use crate::stage::{self, COLLECTION, commit_ms};
+use crate::stopwatch::{Readings, Stopwatch};
+use crate::synthetic;
+use crate::table::{Goal, Row, Table};
+
+/// Points in a bulk request: Quiver's limit, and about the best of a few for PostgreSQL.
+const BATCH_POINTS: usize = 1_000;
+const GROW_SECS_MAX: u64 = 900;
+
+/// From an embedded shard into each engine: half of the points move.
+pub async fn copies(points: usize, passes: usize, table: &mut Table) {
+    let moved: Vec<usize> =
+        (0..points).filter(|&number| synthetic::owner(number, 2) == 2).collect();
+    let (mut quiver, mut pgvector) =
+        ([Readings::default(), Readings::default()], [Readings::default(), Readings::default()]);
+    for _ in 0..passes {
+        let server = QuiverServer::start().await;
+        let arguments = ["--engine", "quiver", "--engine-url", &server.url()];
+        quiver[0].add(copied_per_s(points, &arguments).await);
+        drop(server);
+        quiver[1].add(quiver_bulk_per_s(&moved).await);
+        let server = Postgres::start().await;
+        let url = server.database("shard").await;
+        let arguments = ["--engine", "pgvector", "--engine-url", &url];
+        pgvector[0].add(copied_per_s(points, &arguments).await);
+        drop(server);
+        pgvector[1].add(postgres_bulk_per_s(&moved).await);
+    }
+    for (engine, words, [copy, bulk]) in [
+        ("Quiver", "points:bulk", &quiver),
+        ("pgvector", "COPY into a table with the same columns and indexes", &pgvector),
+    ] {
+        table.rows.push(Row {
+            what: format!("copy into {engine}: {} move, points/s until the commit", moved.len()),
+            figure: copy.spread(0),
+            value: copy.median(),
+            rival: Some((format!("{words}: {}", bulk.spread(0)), bulk.median())),
+            goal: Goal::RatioAtLeast(0.8),
+        });
+    }
+}
+
+/// A grow from one embedded shard into a node with these arguments.
+async fn copied_per_s(points: usize, arguments: &[&str]) -> f64 {
+    let mut cluster = stage::cluster(1, 0, 0).await;
+    stage::load(&cluster.client(&cluster.nodes[0].url), points).await;
+    stage::at_rest(&cluster.client(&cluster.nodes[0].url)).await;
+    let joining = cluster.add_node_with(arguments).await;
+    let operator = cluster.operator();
+    let (transition, _) = operator.grow(&[&cluster.nodes[joining].url]).await;
+    let report = operator.ended(transition, GROW_SECS_MAX).await.expect_committed().report;
+    report["points"].as_f64().unwrap_or_default() / (commit_ms(&report) / 1e3)
+}
+
+async fn quiver_bulk_per_s(points: &[usize]) -> f64 {
+    let server = QuiverServer::start().await;
+    let client = Client::new(&server.url());
+    let body = json!({ "name": COLLECTION, "dim": synthetic::DIM, "metric": "cosine" });
+    client.post("/v1/collections", &body).await.expect("it answers").expect_ok("create");
+    let bodies: Vec<Bytes> = points.chunks(BATCH_POINTS).map(synthetic::upsert).collect();
+    let watch = Stopwatch::start();
+    for body in &bodies {
+        let path = format!("/v1/collections/{COLLECTION}/points:bulk");
+        let answer = client.send(Method::POST, &path, &[], body.clone()).await;
+        answer.expect("it answers").expect_ok("bulk");
+    }
+    points.len() as f64 / watch.elapsed().as_secs_f64()
+}
+
+async fn postgres_bulk_per_s(points: &[usize]) -> f64 {
+    let server = Postgres::start().await;
+    server.database("bulk").await;
+    let admin = server.admin("bulk").await;
+    let table = format!(
+        "CREATE EXTENSION vector; CREATE TABLE points (id bytea NOT NULL, id_digest bytea NOT NULL, id_rest bytea NOT NULL, \
+         hash bytea NOT NULL, bytes int4 NOT NULL, vector vector({}) NOT NULL, payload json, PRIMARY KEY (id, id_digest)); \
+         CREATE INDEX ON points USING hnsw (vector vector_cosine_ops)",
+        synthetic::DIM
+    );
+    admin.batch_execute(&table).await.expect("a superuser may");
+    let texts: Vec<String> = points.chunks(BATCH_POINTS).map(rows).collect();
+    let watch = Stopwatch::start();
+    for text in texts {
+        let columns = "id, id_digest, id_rest, hash, bytes, vector, payload";
+        let sink = admin.copy_in(&format!("COPY points ({columns}) FROM STDIN")).await;
+        let mut sink = std::pin::pin!(sink.expect("it takes rows"));
+        sink.send(Bytes::from(text)).await.expect("it takes rows");
+        sink.finish().await.expect("it keeps them");
+    }
+    points.len() as f64 / watch.elapsed().as_secs_f64()
+}
+
+/// Rows in the text form of COPY.
+fn rows(numbers: &[usize]) -> String {
+    let row = |&number: &usize| {
+        let (id, vector) = (synthetic::id(number), synthetic::vector_json(number));
+        let hash = "\\\\x00112233445566778899aabbccddeeff";
+        format!("{id}\t\t\t{hash}\t1600\t{vector}\t{{\"n\":{number},\"word\":\"made up\"}}\n")
+    };
+    numbers.iter().map(row).collect()
+}

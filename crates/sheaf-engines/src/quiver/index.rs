@@ -1,0 +1,179 @@
+//! What is known of Quiver's index of a collection.
+//!
+//! Decides whether a search may ask it, and what it may lack. Not before it was built: Quiver lets the first search after its start
+//! wait for that, and builds anew as long as writes come in between.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Method;
+use sheaf_types::IndexKind;
+
+use super::recent::{Became, Begun, POINTS_MAX, Recent};
+use super::server::CallError;
+use super::{Held, Inner, wire};
+use crate::EngineError;
+
+/// Seconds that an index may take to be built. Whoever searches meanwhile doesn't wait for it.
+const BUILD_SECS_MAX: u64 = 3_600;
+/// Hits of a search for a mark, and how widely it is searched for.
+const MARK_HITS: usize = 8;
+const MARK_EF: usize = 128;
+/// Milliseconds between two rounds of searches for marks.
+const MARKS_EVERY_MS: u64 = 250;
+/// Collections with this many numbers at most are searched exactly while what was written to them isn't known.
+const UNSURE_FLOATS_MAX: u64 = 2 * 1024 * 1024;
+
+/// What is known of one collection's index.
+pub struct IndexState {
+    /// One more than the silences of the server when it was last seen to have an index. None since, and it has it yet.
+    seen_at: AtomicU64,
+    is_building: AtomicBool,
+    recent: Mutex<Recent>,
+    is_looking: AtomicBool,
+}
+
+impl IndexState {
+    /// Of a new collection, or of one that was written to before.
+    pub fn new(is_new: bool) -> Self {
+        let recent = if is_new { Recent::default() } else { Recent::of_unknown() };
+        let (seen_at, recent) = (AtomicU64::new(0), Mutex::new(recent));
+        let (is_building, is_looking) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { seen_at, is_building, recent, is_looking }
+    }
+
+    pub fn recent(&self) -> MutexGuard<'_, Recent> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held {
+    fn floats(&self) -> u64 {
+        self.points.load(Ordering::Relaxed) * u64::from(self.config().dim)
+    }
+}
+
+impl Inner {
+    /// Whether the collection is to be searched by Quiver's index. Has it built when there is none.
+    pub async fn may_ask_index(self: &Arc<Self>, held: &Arc<Held>) -> Result<bool, EngineError> {
+        let floats = held.floats();
+        if floats <= self.options.exact_floats_max as u64 {
+            return Ok(false);
+        }
+        if !self.has_index(held).await? {
+            return Ok(false);
+        }
+        self.look_for_marks(held);
+        Ok(held.index.recent().is_whole() || floats > UNSURE_FLOATS_MAX)
+    }
+
+    async fn has_index(self: &Arc<Self>, held: &Arc<Held>) -> Result<bool, EngineError> {
+        let now = self.server.silences() + 1;
+        if held.index.seen_at.load(Ordering::Acquire) == now {
+            return Ok(true);
+        }
+        if self.shown_one(held).await?.index_ready {
+            held.index.seen_at.store(now, Ordering::Release);
+            return Ok(true);
+        }
+        if !held.index.is_building.swap(true, Ordering::AcqRel) {
+            let (inner, held) = (Arc::clone(self), Arc::clone(held));
+            tokio::spawn(async move {
+                let vector = vec![1.0; held.config().dim as usize];
+                let deadline = Duration::from_secs(BUILD_SECS_MAX);
+                // The first search has it built. How that goes shows in what Quiver says of the collection.
+                if let Err(error) = inner.look(&held, &vector, deadline).await {
+                    tracing::warn!(
+                        ?error,
+                        "Quiver has not built its index; the next search tries again"
+                    );
+                }
+                held.index.is_building.store(false, Ordering::Release);
+            });
+        }
+        Ok(false)
+    }
+
+    /// Quiver's hits near a vector, by its index alone.
+    async fn look(
+        &self,
+        held: &Held,
+        vector: &[f32],
+        deadline: Duration,
+    ) -> Result<Vec<wire::Row>, CallError> {
+        let mut body = String::from("{\"vector\":");
+        wire::push_vector(&mut body, vector);
+        body.push_str(&format!(r#","k":{MARK_HITS},"ef_search":{MARK_EF}}}"#));
+        let path = format!("/v1/collections/{}/query", held.name());
+        let answer = self.server.call(Method::POST, &path, Bytes::from(body), deadline).await?;
+        wire::read_rows(&answer).map_err(|error| CallError::Lost(error.to_string()))
+    }
+
+    /// A write was answered. Small collections are searched without the index, so nothing of it is kept for them.
+    pub fn was_written(
+        self: &Arc<Self>,
+        held: &Arc<Held>,
+        begun: Begun,
+        written: Vec<Became>,
+        is_certain: bool,
+    ) {
+        let mut recent = held.index.recent();
+        if held.floats() * 2 <= self.options.exact_floats_max as u64 {
+            recent.forget();
+            return;
+        }
+        let (before, points) = (recent.len(), written.len());
+        recent.end(held.config().metric, begun, written, is_certain);
+        // An index of another kind would be built anew for it.
+        let is_kept_up = held.config().index == IndexKind::Hnsw;
+        let is_time = (before + points) / (POINTS_MAX / 8) > before / (POINTS_MAX / 8);
+        drop(recent);
+        if is_kept_up && is_time {
+            self.look_for_marks(held);
+        }
+    }
+
+    /// Looks, in the background, how far the index is.
+    fn look_for_marks(self: &Arc<Self>, held: &Arc<Held>) {
+        let marks = held.index.recent().marks();
+        if marks.is_empty() || held.index.is_looking.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (inner, held) = (Arc::clone(self), Arc::clone(held));
+        tokio::spawn(async move {
+            if let Err(error) = inner.newest_mark(&held, &marks).await {
+                tracing::debug!(?error, "how far Quiver's index is can't be seen now");
+            }
+            tokio::time::sleep(Duration::from_millis(MARKS_EVERY_MS)).await;
+            held.index.is_looking.store(false, Ordering::Release);
+        });
+    }
+
+    /// Finds the newest of these marks that the index shows, by halves. Missing one that it has costs time only.
+    async fn newest_mark(&self, held: &Held, marks: &[u64]) -> Result<(), CallError> {
+        let (mut low, mut high) = (0, marks.len());
+        // Often it has all of them.
+        let mut at = marks.len() - 1;
+        while low < high {
+            let mark = held.index.recent().mark(marks[at]);
+            let found = match &mark {
+                Some(mark) => {
+                    let hits = self.look(held, &mark.vector, self.options.read_deadline).await?;
+                    mark.is_proved_by(&hits)
+                }
+                None => false,
+            };
+            match mark.filter(|_| found) {
+                Some(mark) => {
+                    held.index.recent().confirm(&mark);
+                    low = at + 1;
+                }
+                None => high = at,
+            }
+            at = low + (high - low) / 2;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,298 @@
+//! The points that were written since Quiver's index was last seen to be whole.
+//!
+//! Quiver's index lags after a point was overwritten, and doesn't say how far. But a point that it shows, and can't have shown
+//! before the last write to it, proves that it has that write; and Quiver makes an index from one state, so it has all that was
+//! written before, too. Such a write is a *mark*. What no mark has vouched for yet is kept here, to be merged into searches.
+
+use std::collections::BTreeMap;
+
+use sheaf_types::{Metric, PointBody, PointId};
+
+use super::wire::Row;
+use crate::score::{Query, norm};
+
+/// Points that are kept at most, and bytes of them. When there are more, all are forgotten.
+pub const POINTS_MAX: usize = 10_000;
+const BYTES_MAX: usize = 32 * 1024 * 1024;
+/// How far a score that Quiver calculates may be from ours, as a part of the score.
+const SCORE_SLACK: f32 = 1e-4;
+
+/// Counts the beginnings and ends of writes.
+type Moment = u64;
+
+/// When a write began.
+#[derive(Clone, Copy, Debug)]
+pub struct Begun(Moment);
+
+/// What became of a point that was written.
+pub struct Became {
+    pub id: PointId,
+    pub old: Option<PointBody>,
+    /// `None`: it is deleted.
+    pub new: Option<PointBody>,
+}
+
+struct Kept {
+    begun: Moment,
+    done: Moment,
+    /// `None`: it is deleted.
+    row: Option<Row>,
+    bytes: usize,
+}
+
+/// What the index must show to prove that it has a write.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Proof {
+    /// The point: it had none with this id.
+    Shown,
+    /// The point with about this score, when its own vector is searched for: it had it elsewhere.
+    Scored(f32),
+}
+
+/// A mark, to be searched for.
+#[derive(Clone, Debug)]
+pub struct Mark {
+    id: PointId,
+    begun: Moment,
+    proof: Proof,
+    pub vector: Vec<f32>,
+}
+
+impl Mark {
+    /// Whether these hits of a search for its vector prove that the index has it.
+    pub fn is_proved_by(&self, hits: &[Row]) -> bool {
+        let shown = hits.iter().find(|hit| hit.id == self.id);
+        shown.is_some_and(|hit| match self.proof {
+            Proof::Shown => true,
+            Proof::Scored(score) => hit.score.is_some_and(|found| is_close(found, score)),
+        })
+    }
+}
+
+/// What was written to one collection.
+#[derive(Default)]
+pub struct Recent {
+    now: Moment,
+    kept: BTreeMap<PointId, Kept>,
+    bytes: usize,
+    /// By when their writes began.
+    marks: BTreeMap<Moment, (PointId, Proof)>,
+    /// What was written until then isn't kept here, and may not be in the index.
+    forgotten: Option<Moment>,
+}
+
+impl Recent {
+    /// Of a collection that was written to before anybody kept count.
+    pub fn of_unknown() -> Self {
+        Self { forgotten: Some(0), ..Self::default() }
+    }
+
+    /// Whether all that the index may lack is kept here.
+    pub fn is_whole(&self) -> bool {
+        self.forgotten.is_none()
+    }
+
+    pub fn len(&self) -> usize {
+        self.kept.len()
+    }
+
+    /// Points that are there.
+    pub fn rows(&self) -> impl Iterator<Item = &Row> {
+        self.kept.values().filter_map(|kept| kept.row.as_ref())
+    }
+
+    pub fn ids(&self) -> impl Iterator<Item = &PointId> {
+        self.kept.keys()
+    }
+
+    /// When the marks' writes began, in order.
+    pub fn marks(&self) -> Vec<u64> {
+        self.marks.keys().copied().collect()
+    }
+
+    /// The mark whose write began then, if it is one still.
+    pub fn mark(&self, begun: u64) -> Option<Mark> {
+        let (id, proof) = self.marks.get(&begun)?;
+        let row = self.kept.get(id)?.row.as_ref()?;
+        Some(Mark { id: id.clone(), begun, proof: *proof, vector: row.vector.clone()? })
+    }
+
+    fn tick(&mut self) -> Moment {
+        self.now += 1;
+        self.now
+    }
+
+    /// A write is about to be sent.
+    pub fn begin(&mut self) -> Begun {
+        Begun(self.tick())
+    }
+
+    /// It was answered. `is_certain`: it was carried out, and nothing else was.
+    pub fn end(&mut self, metric: Metric, begun: Begun, written: Vec<Became>, is_certain: bool) {
+        let done = self.tick();
+        for Became { id, old, new } in written {
+            let was_kept = self.remove(&id);
+            let proof = new.as_ref().and_then(|new| proof(metric, old.as_ref(), new));
+            // The index may have any of the points that it was since.
+            if let Some(proof) = proof.filter(|_| is_certain && !was_kept) {
+                self.marks.entry(begun.0).or_insert((id.clone(), proof));
+            }
+            let bytes = id.as_str().len() + new.as_ref().map_or(0, |new| new.as_bytes().len());
+            let row = new.map(|body| Row {
+                id: id.clone(),
+                vector: Some(body.vector()),
+                payload: body.payload().map(str::to_owned),
+                score: None,
+            });
+            self.bytes += bytes;
+            self.kept.insert(id, Kept { begun: begun.0, done, row, bytes });
+        }
+        if self.kept.len() > POINTS_MAX || self.bytes > BYTES_MAX {
+            self.forget();
+        }
+    }
+
+    /// The index has this mark's write, and all that was done before it.
+    pub fn confirm(&mut self, mark: &Mark) {
+        self.kept.retain(|id, kept| {
+            let is_it = kept.begun == mark.begun && *id == mark.id;
+            let stays = kept.done > mark.begun && !is_it;
+            self.bytes -= if stays { 0 } else { kept.bytes };
+            stays
+        });
+        self.marks.retain(|begun, (id, _)| *begun > mark.begun && self.kept.contains_key(id));
+        if self.forgotten.is_some_and(|forgotten| forgotten < mark.begun) {
+            self.forgotten = None;
+        }
+    }
+
+    /// Keeps nothing of what was written so far.
+    pub fn forget(&mut self) {
+        let now = self.tick();
+        *self = Self { now, forgotten: Some(now), ..Self::default() };
+    }
+
+    /// Whether it was there.
+    fn remove(&mut self, id: &PointId) -> bool {
+        let Some(kept) = self.kept.remove(id) else { return false };
+        self.bytes -= kept.bytes;
+        if self.marks.get(&kept.begun).is_some_and(|(mark, _)| mark == id) {
+            self.marks.remove(&kept.begun);
+        }
+        true
+    }
+}
+
+/// What would prove that the index has this write, if anything does.
+fn proof(metric: Metric, old: Option<&PointBody>, new: &PointBody) -> Option<Proof> {
+    let Some(old) = old else { return Some(Proof::Shown) };
+    let (old, new) = (old.vector(), new.vector());
+    let query = Query::new(metric, new.clone());
+    let (before, now) = (query.score(&old, norm(&old)), query.score(&new, norm(&new)));
+    // A few times the slack, so that nothing is taken for both. Of products of vectors nothing follows: far ones may have the same.
+    let differs = (before - now).abs() > 10.0 * SCORE_SLACK * (1.0 + before.abs().max(now.abs()));
+    (metric != Metric::Dot && differs).then_some(Proof::Scored(now))
+}
+
+fn is_close(found: f32, wanted: f32) -> bool {
+    (found - wanted).abs() <= SCORE_SLACK * (1.0 + wanted.abs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(x: f32) -> PointBody {
+        PointBody::encode(&[x, 1.0], None)
+    }
+
+    fn write(recent: &mut Recent, id: &str, old: Option<f32>, new: Option<f32>) {
+        let begun = recent.begin();
+        let written = Became { id: PointId::from(id), old: old.map(body), new: new.map(body) };
+        recent.end(Metric::L2, begun, vec![written], true);
+    }
+
+    fn shown(id: &str, score: f32) -> Row {
+        Row { id: PointId::from(id), vector: None, payload: None, score: Some(score) }
+    }
+
+    fn newest(recent: &Recent) -> Mark {
+        recent.mark(*recent.marks().last().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn what_a_mark_vouches_for_is_not_kept_any_longer() {
+        let mut recent = Recent::default();
+        write(&mut recent, "a", Some(1.0), Some(2.0));
+        write(&mut recent, "b", None, Some(3.0));
+        let mark = newest(&recent);
+        let late = recent.begin();
+        write(&mut recent, "c", Some(5.0), None);
+        let other = Became { id: PointId::from("d"), old: None, new: Some(body(6.0)) };
+        recent.end(Metric::L2, late, vec![other], true);
+        assert!(!mark.is_proved_by(&[shown("a", 0.0)]), "it must be itself that is shown");
+        assert!(mark.is_proved_by(&[shown("a", 0.0), shown("b", 7.0)]));
+        recent.confirm(&mark);
+        let left: Vec<&str> = recent.ids().map(PointId::as_str).collect();
+        assert_eq!(left, ["c", "d"]);
+        // What was done while the mark's write was under way may have been carried out behind it.
+        let mark = newest(&recent);
+        assert_eq!(mark.id.as_str(), "d");
+        recent.confirm(&mark);
+        assert_eq!(recent.ids().map(PointId::as_str).collect::<Vec<_>>(), ["c"]);
+    }
+
+    #[test]
+    fn a_point_that_the_index_may_have_had_there_before_is_no_mark() {
+        let mut recent = Recent::default();
+        write(&mut recent, "a", Some(1.0), Some(2.0));
+        let mark = newest(&recent);
+        assert!(mark.is_proved_by(&[shown("a", 0.0)]));
+        assert!(!mark.is_proved_by(&[shown("a", 1.0)]), "that is where it was before");
+        // Back to where it was: the index may show the first.
+        write(&mut recent, "a", Some(2.0), Some(1.0));
+        assert!(recent.marks().is_empty());
+        write(&mut recent, "b", Some(3.0), Some(3.0));
+        assert!(recent.marks().is_empty(), "its vector is the same");
+        write(&mut recent, "c", Some(3.0), None);
+        write(&mut recent, "c", None, Some(4.0));
+        assert!(recent.marks().is_empty(), "the index may still have what was deleted");
+    }
+
+    #[test]
+    fn products_of_vectors_and_writes_of_unknown_outcome_prove_nothing() {
+        assert_eq!(proof(Metric::Dot, Some(&body(1.0)), &body(2.0)), None);
+        assert_eq!(proof(Metric::Dot, None, &body(2.0)), Some(Proof::Shown));
+        let mut recent = Recent::default();
+        let begun = recent.begin();
+        let written = Became { id: PointId::from("a"), old: None, new: Some(body(1.0)) };
+        recent.end(Metric::L2, begun, vec![written], false);
+        assert!(recent.marks().is_empty() && recent.len() == 1);
+    }
+
+    #[test]
+    fn when_there_are_too_many_none_is_kept_until_a_later_mark_was_seen() {
+        let mut recent = Recent::default();
+        let batch = |from: usize| {
+            let of = |n: usize| Became {
+                id: PointId::from(format!("p{n}")),
+                old: None,
+                new: Some(body(1.0)),
+            };
+            (from..from + POINTS_MAX / 2 + 1).map(of).collect::<Vec<_>>()
+        };
+        let begun = recent.begin();
+        recent.end(Metric::L2, begun, batch(0), true);
+        let early = newest(&recent);
+        assert!(recent.is_whole());
+        let begun = recent.begin();
+        recent.end(Metric::L2, begun, batch(POINTS_MAX), true);
+        assert!(!recent.is_whole() && recent.len() == 0);
+        recent.confirm(&early);
+        assert!(!recent.is_whole(), "it vouches for nothing of what was forgotten");
+        write(&mut recent, "z", None, Some(1.0));
+        let mark = newest(&recent);
+        recent.confirm(&mark);
+        assert!(recent.is_whole() && recent.bytes == 0);
+    }
+}

@@ -1,0 +1,140 @@
+//! Searches in collections that Quiver searches by its index: that index lags, what Sheaf answers doesn't.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use sheaf_engines::{Accept, Engine, EngineError, Hit, Quiver, QuiverOptions, Search, Write};
+use sheaf_tests::{QuiverServer, pause_ms};
+use sheaf_types::{CollectionId, PointId, StoredPoint};
+
+use crate::quiver::{config, open, options, point};
+
+const COLLECTION: CollectionId = CollectionId(1);
+/// Together more numbers than Sheaf searches by itself.
+const POINTS: usize = 2_000;
+const DIM: usize = 64;
+
+/// A vector that no other number has, all of about the same length.
+fn vector(number: u64) -> Vec<f32> {
+    let mut state = number.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % 2_001) as f32 / 1_000.0 - 1.0
+    };
+    (0..DIM).map(|_| next()).collect()
+}
+
+fn numbered(id: usize, number: u64) -> StoredPoint {
+    let payload = format!(r#"{{"even":{},"n":{number}}}"#, number % 2 == 0);
+    point(COLLECTION, &format!("p{id:05}"), &vector(number), Some(&payload))
+}
+
+async fn loaded(server: &QuiverServer) -> Arc<Quiver> {
+    let quick = QuiverOptions { read_deadline: Duration::from_secs(5), ..options(&server.url()) };
+    let engine = open(quick).await.unwrap();
+    engine.create_collection(COLLECTION, config(DIM as u32)).await.unwrap();
+    for first in (0..POINTS).step_by(500) {
+        let writes = (first..first + 500).map(|id| Write::Upsert(numbered(id, id as u64)));
+        engine.apply(COLLECTION, writes.collect()).await.unwrap();
+    }
+    Arc::new(engine)
+}
+
+async fn nearest(engine: &Quiver, number: u64, k: usize) -> Result<Vec<Hit>, EngineError> {
+    let vector = vector(number);
+    let (accept, filter) = (Accept::All, None);
+    engine.search(COLLECTION, Search { vector, k, ef: 100, accept, filter, bodies: true }).await
+}
+
+async fn put(engine: &Quiver, id: usize, number: u64) {
+    engine.apply(COLLECTION, vec![Write::Upsert(numbered(id, number))]).await.unwrap();
+}
+
+/// Quiver's own answer: whether its index already has the point there.
+async fn is_in_the_index(server: &QuiverServer, number: u64, id: &str) -> bool {
+    let client = sheaf_tests::Client::new(&server.url());
+    let body = serde_json::json!({"vector": vector(number), "k": 1});
+    let answer = client.post("/v1/collections/sheaf-c1/query", &body).await.expect("it answers");
+    answer.body["matches"][0]["id"] == id
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_point_is_found_as_soon_as_it_was_overwritten_though_the_index_lags() {
+    let server = QuiverServer::start().await;
+    let engine = loaded(&server).await;
+    nearest(&engine, 0, 1).await.unwrap();
+    let mut lagged = 0;
+    for round in 0..60_usize {
+        let (id, number) = (round * 31 % POINTS, 1_000_000 + round as u64);
+        put(&engine, id, number).await;
+        lagged += usize::from(!is_in_the_index(&server, number, &format!("p{id:05}")).await);
+        let hits = nearest(&engine, number, 3).await.unwrap();
+        assert_eq!(hits[0].id.as_str(), format!("p{id:05}"), "round {round}");
+        assert_eq!(hits[0].body, Some(numbered(id, number).body));
+    }
+    assert!(lagged > 0, "the index never lagged, so nothing was tested");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_was_restarted_under_writes_answers_searches_at_once() {
+    let mut server = QuiverServer::start().await;
+    let engine = loaded(&server).await;
+    nearest(&engine, 0, 1).await.unwrap();
+    let is_over = Arc::new(AtomicBool::new(false));
+    server.kill().await;
+    server.restart().await;
+    // Quiver builds its index anew as long as writes come in between, and lets the first search wait for the end of that.
+    let writing = tokio::spawn({
+        let (engine, is_over) = (Arc::clone(&engine), Arc::clone(&is_over));
+        async move {
+            for round in 0_usize.. {
+                if is_over.load(Ordering::SeqCst) {
+                    return;
+                }
+                put(&engine, round % POINTS, 2_000_000 + round as u64).await;
+            }
+        }
+    });
+    pause_ms(100).await;
+    for _ in 0..10 {
+        nearest(&engine, 1, 5).await.expect("it is answered in time");
+    }
+    is_over.store(true, Ordering::SeqCst);
+    writing.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn searches_are_exact_about_what_was_deleted_filtered_and_owned_elsewhere() {
+    let server = QuiverServer::start().await;
+    let engine = loaded(&server).await;
+    nearest(&engine, 0, 1).await.unwrap();
+    for round in 0..20_usize {
+        let (id, number) = (round * 17 % POINTS, 3_000_001 + 2 * round as u64);
+        put(&engine, id, number).await;
+        let even = serde_json::json!({"eq": {"field": "even", "value": true}});
+        let search = Search {
+            vector: vector(number),
+            k: 3,
+            ef: 100,
+            accept: Accept::All,
+            filter: Some(sheaf_engines::Filter::from_json(&even).unwrap()),
+            bodies: false,
+        };
+        let name = format!("p{id:05}");
+        let filtered = engine.search(COLLECTION, search.clone()).await.unwrap();
+        assert!(filtered.iter().all(|hit| hit.id.as_str() != name), "its number is odd");
+        let key = PointId::from(name.as_str()).placement_key();
+        let accept = Accept::Only(Arc::new(move |other| other != key));
+        let owned = engine.search(COLLECTION, Search { accept, filter: None, ..search }).await;
+        assert!(owned.unwrap().iter().all(|hit| hit.id.as_str() != name), "it is not ours");
+        let delete = vec![Write::Delete(PointId::from(name.as_str()))];
+        engine.apply(COLLECTION, delete).await.unwrap();
+        let hits = nearest(&engine, number, 3).await.unwrap();
+        assert!(hits.len() == 3 && hits.iter().all(|hit| hit.id.as_str() != name), "it is gone");
+        put(&engine, id, number + 1).await;
+        assert_eq!(nearest(&engine, number + 1, 1).await.unwrap()[0].id.as_str(), name);
+    }
+}
