@@ -2,6 +2,7 @@
 //! Quiver.
 
 mod conformance;
+mod documents;
 mod doubt;
 mod grow;
 mod hybrid;

@@ -11,9 +11,11 @@ mod pages;
 mod pushdown;
 mod search;
 mod server;
+mod snapshot;
 mod wire;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -246,6 +248,10 @@ impl Inner {
 }
 
 impl Engine for Quiver {
+    fn holds(&self, config: &CollectionConfig) -> Result<(), EngineError> {
+        catalogue::check(config)
+    }
+
     fn create_collection(&self, id: CollectionId, config: Arc<CollectionConfig>) -> Reply<'_, ()> {
         Box::pin(self.inner.create(id, config))
     }
@@ -289,5 +295,9 @@ impl Engine for Quiver {
 
     fn stats(&self) -> Reply<'_, EngineStats> {
         Box::pin(self.inner.stats())
+    }
+
+    fn snapshot(&self, _: PathBuf, final_folder: PathBuf) -> Reply<'_, Option<PathBuf>> {
+        Box::pin(self.inner.snapshot(final_folder))
     }
 }

@@ -76,3 +76,10 @@ pub struct CollectionConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vector_encryption: Option<bool>,
 }
+
+impl CollectionConfig {
+    /// Whether its points are documents: each has one or several vectors, one after the other in its body.
+    pub fn holds_documents(&self) -> bool {
+        self.multivector == Some(true)
+    }
+}

@@ -33,6 +33,8 @@ pub struct ModelGate {
     /// Claims proofs of this attempt, whatever it is told.
     pub claims: Option<Attempt>,
     pub clean: bool,
+    /// Why its engine can't hold a collection of the maps that it is told: it follows none of them.
+    pub cannot_hold: Option<String>,
     directive: Option<Directive>,
     left: bool,
     told: (Term, Revision),
@@ -57,6 +59,7 @@ impl ModelGate {
             miscounts: 0,
             claims: None,
             clean: true,
+            cannot_hold: None,
             directive: None,
             left: false,
             told: (Term(0), Revision(0)),
@@ -93,6 +96,9 @@ impl ModelGate {
         let map = self.directive.as_ref().map_or(MapVersion(0), |told| told.map.version());
         if (directive.term, directive.revision) < self.told || directive.map.version() < map {
             return Err(DirectiveRefusal::Stale { revision: self.told.1, map });
+        }
+        if self.cannot_hold.is_some() && !directive.retired {
+            return Ok(());
         }
         self.told = (directive.term, directive.revision);
         self.cluster_id = Some(directive.cluster_id.clone());
@@ -205,6 +211,7 @@ impl ModelGate {
             seq: 0,
             map_version: directive.map(|directive| directive.map.version()),
             catalogue_ready: directive.is_some(),
+            cannot_hold: self.cannot_hold.clone(),
             clean: self.clean,
             transition: order.map(|order| order.transition),
             prepared: order.is_some(),

@@ -28,6 +28,7 @@ struct Milestones {
     record: Option<Arc<GateRecord>>,
     outgoing: Vec<(CopyState, bool)>,
     incoming: Vec<Option<Sealed>>,
+    cannot_hold: Option<String>,
 }
 
 /// A gate's figures at one moment.
@@ -58,7 +59,11 @@ impl Gate {
             None => told.incoming.is_empty(),
         };
         let record = self.ledger.durable_shared();
-        let all_told = told.record.as_ref() == Some(record) && outgoing_told && incoming_told;
+        let cannot_hold = self.cannot_hold();
+        let all_told = told.record.as_ref() == Some(record)
+            && outgoing_told
+            && incoming_told
+            && told.cannot_hold.as_ref() == cannot_hold;
         let sent = self.donor.as_ref().map_or(0, Donor::sent_points);
         let moved_on = sent != self.progress.sent_points && self.now >= self.progress.next_at;
         if !all_told || moved_on {
@@ -66,12 +71,20 @@ impl Gate {
                 record: Some(Arc::clone(record)),
                 outgoing: self.donor.iter().flat_map(|donor| donor.milestones(order)).collect(),
                 incoming: self.recipient.iter().flat_map(Recipient::seals).collect(),
+                cannot_hold: cannot_hold.cloned(),
             };
             self.progress.seq += 1;
             self.progress.told = told;
             self.progress.sent_points = sent;
             self.progress.next_at = self.now.plus_ms(PROGRESS_MS);
         }
+    }
+
+    /// Why the engine can't have the collections of a map that it follows, or waits to follow.
+    fn cannot_hold(&self) -> Option<&String> {
+        let directed = self.control.directive.as_ref().map(|directive| &directive.map);
+        let maps = directed.into_iter().chain(&self.control.map).chain(self.ledger.map());
+        maps.filter_map(|map| self.catalogue.cannot_hold(map)).next()
     }
 
     /// What is durably so.
@@ -89,6 +102,7 @@ impl Gate {
             seq: self.progress.seq,
             map_version: record.map.as_ref().map(|map| map.version()),
             catalogue_ready: record.map.as_ref().is_some_and(|map| self.catalogue.has_all_of(map)),
+            cannot_hold: self.cannot_hold().cloned(),
             clean: record.clean,
             transition: order.map(|order| order.order.transition),
             prepared: order.is_some_and(|order| order.prepared),
