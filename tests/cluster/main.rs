@@ -14,6 +14,7 @@ mod load_while_changing;
 mod odd_ids;
 mod on_etcd;
 mod shapes;
+mod snapshots;
 mod stale_routers;
 mod steering;
 mod store_moves;

@@ -4,6 +4,7 @@
 mod adopt;
 mod conformance;
 mod demo;
+mod documents;
 mod doubt;
 mod grow;
 mod hybrid;

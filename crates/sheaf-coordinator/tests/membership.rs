@@ -348,6 +348,18 @@ fn a_recipient_that_is_gone_or_swapped_ends_the_transition_before_the_commit() {
 }
 
 #[test]
+fn a_node_whose_engine_cannot_hold_a_collection_ends_its_transition_with_the_reason() {
+    let mut world = World::of_shards(2);
+    world.gate(3).cannot_hold = Some("it has one vector for each point".to_owned());
+    let id = world.grow(3);
+    world.advance(5_000);
+    assert!(world.has_history("s3 can't take part: it has one vector"), "{:?}", world.history());
+    world.finish();
+    assert_eq!(world.core.report(id).unwrap().outcome, Outcome::Aborted);
+    assert_eq!(world.map_ids(), [1, 2]);
+}
+
+#[test]
 fn a_donor_that_is_silent_is_waited_for() {
     let mut world = World::of_shards(2);
     world.gate(1).alive = false;

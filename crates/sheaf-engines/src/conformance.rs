@@ -3,6 +3,7 @@
 //! Each check is a public function, so that an adapter whose database can't do something may run the others. A check
 //! panics with what it expected. It leaves no collection behind.
 
+mod documents;
 mod points;
 mod queries;
 mod sample;
@@ -14,6 +15,7 @@ use sheaf_types::{CollectionConfig, CollectionId, Metric};
 
 use crate::{Engine, EngineError};
 
+pub use documents::documents_are_kept_to_the_bit_and_ranked_exactly;
 pub use points::{
     batches_apply_in_order_and_tell_what_they_changed, configurations_are_kept_whole,
     encrypted_vectors_are_kept_and_ranked_as_far_as_they_can_be,
@@ -50,6 +52,7 @@ where
     searches_see_every_write(&make().await, id()).await;
     filters_agree_with_the_oracle(&make().await, id()).await;
     a_dropped_collection_is_gone_and_a_new_id_starts_empty(&make().await, id()).await;
+    documents_are_kept_to_the_bit_and_ranked_exactly(&make().await, id()).await;
 }
 
 /// A collection with nothing special.

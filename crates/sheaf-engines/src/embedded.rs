@@ -14,6 +14,7 @@
 //! many that the index finds enough of them. An index may miss a point, above all one far from all others; it never
 //! shows one that is deleted, older, or not accepted.
 
+mod copy;
 mod database;
 mod disk;
 mod graph;

@@ -3,6 +3,7 @@
 //! An engine stores, finds and scans points. It knows nothing of maps, transitions or other shards.
 
 pub mod conformance;
+pub mod documents;
 pub mod embedded;
 pub mod filter;
 pub mod memory;

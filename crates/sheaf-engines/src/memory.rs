@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::future::ready;
 use std::ops::Bound;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sheaf_types::{CollectionConfig, CollectionId, PointId, StoredPoint};
@@ -110,6 +111,10 @@ impl Collection {
 }
 
 impl Engine for Memory {
+    fn holds(&self, config: &CollectionConfig) -> Result<(), EngineError> {
+        validate::collection(config)
+    }
+
     fn create_collection(&self, id: CollectionId, config: Arc<CollectionConfig>) -> Reply<'_, ()> {
         let created = validate::collection(&config).map(|()| {
             self.all().entry(id).or_insert(Collection { config, points: BTreeMap::new() });
@@ -163,5 +168,10 @@ impl Engine for Memory {
             stats.bytes += (point.id.as_str().len() + point.body.as_bytes().len()) as u64;
         }
         Box::pin(ready(Ok(stats)))
+    }
+
+    fn snapshot(&self, _: PathBuf, _: PathBuf) -> Reply<'_, Option<PathBuf>> {
+        let refusal = "an engine in memory has nothing to keep";
+        Box::pin(ready(Err(EngineError::Unsupported(refusal.to_owned()))))
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -19,6 +20,12 @@ pub type Reply<'a, T> = Pin<Box<dyn Future<Output = Result<T, EngineError>> + Se
 /// Collections are known by id; names belong to the catalogue. What `apply` has answered is durable and is
 /// seen by every later `get`, `scan`, `count` and `search`.
 pub trait Engine: Send + Sync + 'static {
+    /// Checks that this engine can hold such a collection. Asks no server: the same configuration always gets the same answer.
+    ///
+    /// # Errors
+    /// `Invalid` or `Unsupported`, with the reason.
+    fn holds(&self, config: &CollectionConfig) -> Result<(), EngineError>;
+
     /// Creates the collection; does nothing when it exists.
     ///
     /// # Errors
@@ -68,6 +75,10 @@ pub trait Engine: Send + Sync + 'static {
     fn adoptable(&self) -> Reply<'_, Vec<Adoptable>> {
         Box::pin(std::future::ready(Ok(Vec::new())))
     }
+
+    /// Writes a copy of all that the engine holds, as of one moment, into the folder `into`, which will be renamed to `final_folder`.
+    /// An engine whose server writes on its own machine does so beside `final_folder`, and answers where.
+    fn snapshot(&self, into: PathBuf, final_folder: PathBuf) -> Reply<'_, Option<PathBuf>>;
 }
 
 /// A collection that can be taken over with its points.

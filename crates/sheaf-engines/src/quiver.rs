@@ -14,9 +14,11 @@ mod pushdown;
 mod recent;
 mod search;
 mod server;
+mod snapshot;
 mod wire;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -267,6 +269,10 @@ impl Inner {
 }
 
 impl Engine for Quiver {
+    fn holds(&self, config: &CollectionConfig) -> Result<(), EngineError> {
+        catalogue::check(config)
+    }
+
     fn create_collection(&self, id: CollectionId, config: Arc<CollectionConfig>) -> Reply<'_, ()> {
         Box::pin(self.inner.create(id, config))
     }
@@ -319,5 +325,9 @@ impl Engine for Quiver {
     fn adoptable(&self) -> Reply<'_, Vec<Adoptable>> {
         let found = self.inner.adoptable.lock().unwrap_or_else(PoisonError::into_inner);
         Box::pin(std::future::ready(Ok(found.values().cloned().collect())))
+    }
+
+    fn snapshot(&self, _: PathBuf, final_folder: PathBuf) -> Reply<'_, Option<PathBuf>> {
+        Box::pin(self.inner.snapshot(final_folder))
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! The same rules for every engine, so that moving a point to another one never changes the verdict.
 
-use sheaf_types::limits::{DIM_MAX, K_MAX, PAYLOAD_BYTES_MAX, POINT_ID_BYTES_MAX};
+use sheaf_types::limits::{
+    DIM_MAX, DOCUMENT_NUMBERS_MAX, K_MAX, PAYLOAD_BYTES_MAX, POINT_ID_BYTES_MAX,
+};
 use sheaf_types::{
     CollectionConfig, CollectionId, IndexKind, Metric, PointHash, StoredPoint, VectorEncryption,
 };
@@ -15,7 +17,43 @@ use crate::{EngineError, Search, Write};
 /// # Errors
 /// `Invalid` for a dimension out of bounds, `Unsupported` for features that need another engine.
 pub fn collection(config: &CollectionConfig) -> Result<(), EngineError> {
-    collection_of("the embedded engine", config)
+    let name = "the embedded engine";
+    if !config.holds_documents() {
+        return collection_of(name, config);
+    }
+    makes_sense(config)?;
+    let index = match config.index {
+        IndexKind::Colbert => IndexKind::Hnsw,
+        other => other,
+    };
+    collection_of(name, &CollectionConfig { multivector: None, index, ..config.clone() })
+}
+
+/// Checks what no engine could make sense of.
+///
+/// # Errors
+/// `Invalid`, with the reason.
+pub fn makes_sense(config: &CollectionConfig) -> Result<(), EngineError> {
+    let (name, dim) = (&config.name, config.dim);
+    let wrong = if dim == 0 || dim > DIM_MAX {
+        format!("the dimension {dim} is out of bounds: 1 to {DIM_MAX}")
+    } else if config.holds_documents() && config.metric == Metric::L2 {
+        format!(
+            "the collection {name:?} holds documents, which are ranked by similarity; choose the metric cosine or dot"
+        )
+    } else if config.index == IndexKind::Colbert && !config.holds_documents() {
+        format!(
+            "the index `colbert` of the collection {name:?} is for documents; add `multivector`, or choose another index"
+        )
+    } else {
+        return Ok(());
+    };
+    Err(EngineError::Invalid(wrong))
+}
+
+/// Whether every engine of Sheaf can hold the collection.
+pub fn is_held_everywhere(config: &CollectionConfig) -> bool {
+    collection_of("any engine", config).is_ok()
 }
 
 /// Checks that an engine with an HNSW index and exact search can hold the collection; `engine` is its name in the refusal.
@@ -23,12 +61,7 @@ pub fn collection(config: &CollectionConfig) -> Result<(), EngineError> {
 /// # Errors
 /// As for [`collection`].
 pub fn collection_of(engine: &str, config: &CollectionConfig) -> Result<(), EngineError> {
-    if config.dim == 0 || config.dim > DIM_MAX {
-        return Err(EngineError::Invalid(format!(
-            "the dimension {} is out of bounds: 1 to {DIM_MAX}",
-            config.dim
-        )));
-    }
+    makes_sense(config)?;
     encryption(config)?;
     let missing = match config.index {
         IndexKind::Hnsw => None,
@@ -111,15 +144,17 @@ fn point(
     if point.id.as_str().len() > POINT_ID_BYTES_MAX {
         return wrong(format!("its id has more than {POINT_ID_BYTES_MAX} bytes"));
     }
-    if point.body.dim() != config.dim as usize {
-        let (has, wants) = (point.body.dim(), config.dim);
-        return wrong(format!("its vector has {has} numbers, the collection takes {wants}"));
+    if let Err(what) = fits(config, point.body.dim()) {
+        return wrong(what);
     }
     if point.body.payload().is_some_and(|payload| payload.len() > PAYLOAD_BYTES_MAX) {
         return wrong(format!("its payload has more than {PAYLOAD_BYTES_MAX} bytes"));
     }
-    if let Err(what) = vector(config, &point.body.vector()) {
-        return wrong(format!("its {what}"));
+    let numbers = point.body.vector();
+    for one in numbers.chunks(config.dim.max(1) as usize) {
+        if let Err(what) = vector(config, one) {
+            return wrong(format!("its {what}"));
+        }
     }
     if point.hash != PointHash::of(collection, &point.id, point.body.as_bytes()) {
         return wrong(
@@ -127,6 +162,27 @@ fn point(
         );
     }
     Ok(())
+}
+
+/// Whether a body with so many numbers can be one of this collection.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn fits(config: &CollectionConfig, numbers: usize) -> Result<(), String> {
+    let dim = config.dim.max(1) as usize;
+    match config.holds_documents() {
+        false if numbers != dim => {
+            Err(format!("its vector has {numbers} numbers, the collection takes {dim}"))
+        }
+        true if numbers == 0 => Err("it has no vector; a document needs at least one".to_owned()),
+        true if !numbers.is_multiple_of(dim) => {
+            Err(format!("its vectors have {numbers} numbers, the collection takes {dim} for each"))
+        }
+        true if numbers > DOCUMENT_NUMBERS_MAX => Err(format!(
+            "its vectors have {numbers} numbers, the limit is {DOCUMENT_NUMBERS_MAX} for one document"
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// The id for an error message: shortened, so that a message stays readable.
@@ -158,6 +214,9 @@ fn vector(config: &CollectionConfig, vector: &[f32]) -> Result<(), &'static str>
 /// `Invalid`, saying what is wrong.
 pub fn search(config: &CollectionConfig, search: &Search) -> Result<(), EngineError> {
     let invalid = |what: String| Err(EngineError::Invalid(what));
+    if config.holds_documents() {
+        return invalid("the collection holds documents; ask for them by /documents/query".into());
+    }
     if search.vector.len() != config.dim as usize {
         let (has, wants) = (search.vector.len(), config.dim);
         return invalid(format!("the vector has {has} numbers, the collection takes {wants}"));
@@ -201,15 +260,24 @@ mod tests {
             Err(EngineError::Unsupported(reason)) => reason,
             other => panic!("{other:?}"),
         };
-        for index in [IndexKind::Vamana, IndexKind::DiskVamana, IndexKind::Ivf, IndexKind::Colbert]
-        {
+        for index in [IndexKind::Vamana, IndexKind::DiskVamana, IndexKind::Ivf] {
             refuse(CollectionConfig { index, ..config() });
         }
+        let colbert = CollectionConfig { index: IndexKind::Colbert, ..config() };
+        assert!(matches!(collection(&colbert), Err(EngineError::Invalid(_))));
         assert!(
             refuse(CollectionConfig { pq_subspaces: Some(8), ..config() }).contains("pq_subspaces")
         );
         assert!(refuse(CollectionConfig { binary: Some(true), ..config() }).contains("binary"));
-        refuse(CollectionConfig { multivector: Some(true), ..config() });
+        let documents = CollectionConfig { multivector: Some(true), ..config() };
+        assert_eq!(collection(&documents), Ok(()));
+        assert_eq!(
+            collection(&CollectionConfig { index: IndexKind::Colbert, ..documents.clone() }),
+            Ok(())
+        );
+        let by_distance = CollectionConfig { metric: Metric::L2, ..documents.clone() };
+        assert!(matches!(collection(&by_distance), Err(EngineError::Invalid(_))));
+        assert!(collection_of("another", &documents).is_err() && !is_held_everywhere(&documents));
         let harmless =
             CollectionConfig { binary: Some(false), multivector: Some(false), ..config() };
         assert_eq!(collection(&harmless), Ok(()));
@@ -217,6 +285,19 @@ mod tests {
             let config = CollectionConfig { dim, ..config() };
             assert!(matches!(collection(&config), Err(EngineError::Invalid(_))), "{dim}");
         }
+    }
+
+    #[test]
+    fn a_document_has_whole_vectors_each_with_a_direction_and_not_too_many() {
+        let config = CollectionConfig { multivector: Some(true), ..config() };
+        let check = |numbers: &[f32]| writes(CollectionId(1), &config, &[upsert(numbers)]);
+        assert_eq!(check(&[1.0, 0.0]), Ok(()));
+        assert_eq!(check(&[1.0, 0.0, 0.0, 1.0]), Ok(()));
+        let long = vec![1.0; DOCUMENT_NUMBERS_MAX + 2];
+        for wrong in [&[][..], &[1.0], &[1.0, 0.0, 1.0], &[1.0, 0.0, 0.0, 0.0], &long] {
+            assert!(matches!(check(wrong), Err(EngineError::Invalid(_))), "{}", wrong.len());
+        }
+        assert_eq!(check(&long[2..]), Ok(()));
     }
 
     #[test]

@@ -20,13 +20,20 @@ pub(crate) struct Catalogue {
     dropping: BTreeSet<CollectionId>,
     /// Calls under way; the flag says whether it creates.
     open: BTreeMap<JobId, (CollectionId, bool)>,
+    /// Collections that the engine said it can't hold, and why.
+    refused: BTreeMap<CollectionId, String>,
     retry_at: Time,
 }
 
 impl Catalogue {
     pub fn new(ready: impl IntoIterator<Item = CollectionId>) -> Self {
-        let (dropping, open) = (BTreeSet::new(), BTreeMap::new());
-        Self { ready: ready.into_iter().collect(), dropping, open, retry_at: Time(0) }
+        Self {
+            ready: ready.into_iter().collect(),
+            dropping: BTreeSet::new(),
+            open: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            retry_at: Time(0),
+        }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -39,6 +46,12 @@ impl Catalogue {
 
     pub fn has_all_of(&self, map: &Map) -> bool {
         map.collections().iter().all(|collection| self.ready.contains(&collection.id))
+    }
+
+    /// Why the engine can't hold a collection of this map; `None`: it has not said so.
+    pub fn cannot_hold(&self, map: &Map) -> Option<&String> {
+        let refused = self.refused.iter();
+        refused.filter(|(id, _)| map.collection_by_id(**id).is_some()).map(|(_, why)| why).next()
     }
 
     /// Creates what `map` has and the engine hasn't.
@@ -88,10 +101,15 @@ impl Catalogue {
         match reply {
             EngineReply::Done if creates => {
                 self.dropping.remove(&id);
+                self.refused.remove(&id);
                 self.ready.insert(id);
             }
             EngineReply::Done | EngineReply::NoCollection(_) if !creates => {
                 self.dropping.remove(&id);
+            }
+            EngineReply::CannotHold { reason } if creates => {
+                self.refused.insert(id, reason.clone());
+                self.retry_at = now.plus_ms(RETRY_MS);
             }
             _ => {
                 mark!("an engine can't create or drop a collection at once");

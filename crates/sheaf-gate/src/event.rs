@@ -124,6 +124,10 @@ pub enum EngineReply {
     Applied(Vec<Changed>),
     /// A collection was created or dropped.
     Done,
+    /// The engine can't hold such a collection.
+    CannotHold {
+        reason: String,
+    },
     /// The collection is not there.
     NoCollection(CollectionId),
     /// It failed; a write may or may not have been applied.

@@ -273,7 +273,9 @@ impl Recipient {
             EngineReply::NoCollection(id) => {
                 inbound.fail(&format!("there is no collection {id} here"), ctx);
             }
-            EngineReply::Failed { reason } => inbound.fail(&reason, ctx),
+            EngineReply::CannotHold { reason } | EngineReply::Failed { reason } => {
+                inbound.fail(&reason, ctx);
+            }
         }
         self.work_on(donor, ctx);
         self.advance(donor, ctx);

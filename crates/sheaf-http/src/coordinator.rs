@@ -8,6 +8,7 @@ mod collections;
 mod events;
 mod forward;
 mod gates;
+mod held;
 mod intake;
 mod metrics;
 mod reads;

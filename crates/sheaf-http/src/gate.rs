@@ -4,6 +4,7 @@
 //! nothing was applied.
 
 mod collections;
+mod documents;
 mod gather;
 mod hybrid;
 mod internal;
@@ -12,6 +13,7 @@ mod peers;
 mod points;
 mod refusal;
 mod repair;
+mod snapshot;
 mod unversioned;
 
 use std::sync::Arc;
@@ -38,6 +40,7 @@ use crate::router::intake;
 use crate::router::target::{self, Segment, Target};
 use crate::wire::directive::HeardMap;
 use crate::wire::{MAP_VERSION, SHARD};
+use documents::Kind;
 
 /// How long `/readyz` waits for the engine.
 const READY_TIMEOUT: Duration = Duration::from_secs(1);
@@ -165,7 +168,7 @@ impl Api {
             }
             Target::Delete(name) => {
                 write(&name)?;
-                self.delete(asked, &name.text, body().await?).await
+                self.delete_of(asked, &name.text, Kind::Points, body().await?).await
             }
             Target::Query(name) => {
                 read(&name)?;
@@ -190,6 +193,22 @@ impl Api {
             Target::GetPoints(name) => {
                 read(&name)?;
                 self.get_points(asked, &name.text, body().await?).await
+            }
+            Target::UpsertDocuments(name) => {
+                write(&name)?;
+                self.upsert_documents(asked, &name.text, body().await?).await
+            }
+            Target::DeleteDocuments(name) => {
+                write(&name)?;
+                self.delete_of(asked, &name.text, Kind::Documents, body().await?).await
+            }
+            Target::QueryDocuments(name) => {
+                read(&name)?;
+                self.query_documents(asked, &name.text, body().await?).await
+            }
+            Target::Snapshot => {
+                asked.caller.need_everywhere(Role::Admin)?;
+                self.snapshot(asked, body().await?).await
             }
             Target::Hybrid(_) => Err(only_of_all()),
             Target::ListCollections => self.list_collections(asked).await,

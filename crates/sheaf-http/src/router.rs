@@ -5,12 +5,14 @@
 
 pub(crate) mod cluster;
 mod collections;
+mod documents;
 mod gather;
 mod hybrid;
 pub(crate) mod intake;
 mod outcome;
 mod points;
 mod shard;
+mod snapshot;
 pub(crate) mod target;
 
 use std::sync::Arc;
@@ -195,7 +197,7 @@ impl Api {
             }
             Target::Delete(name) => {
                 let body = self.body(asked, body).await?;
-                self.delete(asked, &name, body).await
+                self.delete(asked, &name, "points", body).await
             }
             Target::Query(name) => {
                 let body = self.body(asked, body).await?;
@@ -208,6 +210,22 @@ impl Api {
             Target::Count(name) => {
                 let body = self.body(asked, body).await?;
                 self.count(asked, &name, body).await
+            }
+            Target::UpsertDocuments(name) => {
+                let body = self.body(asked, body).await?;
+                self.upsert_documents(asked, &name, body).await
+            }
+            Target::DeleteDocuments(name) => {
+                let body = self.body(asked, body).await?;
+                self.delete(asked, &name, "documents", body).await
+            }
+            Target::QueryDocuments(name) => {
+                let body = self.body(asked, body).await?;
+                self.query_documents(asked, &name, body).await
+            }
+            Target::Snapshot => {
+                let body = self.body(asked, body).await?;
+                self.snapshot(body).await
             }
             Target::Hybrid(name) => {
                 let body = self.body(asked, body).await?;
@@ -290,12 +308,16 @@ fn allow(caller: &Caller, target: &Target<'_>) -> Result<(), Problem> {
         | Target::Hybrid(name)
         | Target::HybridStatistics(name)
         | Target::HybridLists(name)
+        | Target::QueryDocuments(name)
         | Target::GetPoints(name)
         | Target::Fetch(name)
         | Target::Count(name) => caller.need(Role::Read, &name.text),
-        Target::Upsert(name) | Target::Bulk(name) | Target::Delete(name) => {
-            caller.need(Role::Write, &name.text)
-        }
+        Target::Upsert(name)
+        | Target::Bulk(name)
+        | Target::Delete(name)
+        | Target::UpsertDocuments(name)
+        | Target::DeleteDocuments(name) => caller.need(Role::Write, &name.text),
+        Target::Snapshot => caller.need_everywhere(Role::Admin),
         Target::DropCollection(name) => caller.need(Role::Admin, &name.text),
     }
 }

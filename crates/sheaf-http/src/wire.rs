@@ -4,6 +4,7 @@
 
 pub mod collection;
 pub mod directive;
+pub mod document;
 pub mod hybrid;
 pub mod map;
 pub mod map_delta;

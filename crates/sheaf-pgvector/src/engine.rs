@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -222,6 +223,10 @@ pub async fn tally(client: &Client, id: CollectionId) -> Result<Tally, Error> {
 }
 
 impl Engine for PgVector {
+    fn holds(&self, config: &CollectionConfig) -> Result<(), EngineError> {
+        schema::check(config)
+    }
+
     fn create_collection(&self, id: CollectionId, config: Arc<CollectionConfig>) -> Reply<'_, ()> {
         Box::pin(self.write(move |inner| async move { inner.create(id, config).await }))
     }
@@ -272,5 +277,10 @@ impl Engine for PgVector {
 
     fn stats(&self) -> Reply<'_, EngineStats> {
         Box::pin(self.read(self.inner.stats()))
+    }
+
+    fn snapshot(&self, _: PathBuf, _: PathBuf) -> Reply<'_, Option<PathBuf>> {
+        let refusal = "points in PostgreSQL are backed up with its own tools, such as pg_dump, together with the shard's data directory";
+        Box::pin(std::future::ready(Err(EngineError::Unsupported(refusal.to_owned()))))
     }
 }

@@ -26,6 +26,9 @@ pub struct GateReport {
     pub map_version: Option<MapVersion>,
     /// The catalogue of that map exists in the engine.
     pub catalogue_ready: bool,
+    /// Why the engine can't hold a collection of this map or of the transition's next one.
+    #[serde(default)]
+    pub cannot_hold: Option<String>,
     /// Holds no point that it doesn't own.
     pub clean: bool,
     /// Looks for points that it doesn't own, and deletes none (ADR 0006).

@@ -10,10 +10,12 @@ mod open;
 mod peers;
 mod repair;
 mod requests;
+mod snapshot;
 mod tasks;
 
+use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use sheaf_engines::{Engine, SparseEngine};
 use sheaf_gate::{Answer, Event, Token};
@@ -21,7 +23,7 @@ use sheaf_map::Map;
 use sheaf_protocol::{
     Directive, DirectiveRefusal, Frame, FrameRefusal, GateReport, Stage, Verdict,
 };
-use sheaf_types::Time;
+use sheaf_types::{CollectionConfig, CollectionId, Time};
 use tokio::sync::{Notify, watch};
 
 pub use audit::{Audit, NotAudited};
@@ -30,6 +32,7 @@ pub use peers::{Peers, Reply};
 pub use repair::{Inserted, Stray, Strays};
 pub use requests::{Go, NotServed, Served};
 pub use sheaf_gate::{Change, FrameAnswer, GateMetrics, Operation, Request, Seen};
+pub use snapshot::{Copied, NotCopied};
 
 use crate::clock::Clock;
 use core::{Asked, Chores, Core};
@@ -57,6 +60,8 @@ struct Shared {
     wake_at: AtomicU64,
     wake_changed: Notify,
     stopped: watch::Sender<bool>,
+    /// Files of the data directory that aren't the engine's.
+    files: OnceLock<Vec<PathBuf>>,
 }
 
 /// The gate is stopping and answers nothing any more.
@@ -162,6 +167,11 @@ impl GateHost {
 }
 
 impl Shared {
+    fn config(&self, collection: CollectionId) -> Option<Arc<CollectionConfig>> {
+        let map = self.map.read().unwrap_or_else(PoisonError::into_inner);
+        Some(Arc::clone(&map.as_ref()?.collection_by_id(collection)?.config))
+    }
+
     fn tell(self: &Arc<Self>, event: Event) {
         let chores = self.core.tell(event);
         self.perform(chores);

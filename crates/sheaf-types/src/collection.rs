@@ -133,3 +133,10 @@ pub struct CollectionConfig {
     #[serde(default, skip_serializing_if = "VectorEncryption::is_none")]
     pub vector_encryption: VectorEncryption,
 }
+
+impl CollectionConfig {
+    /// Whether its points are documents: each has one or several vectors, one after the other in its body.
+    pub fn holds_documents(&self) -> bool {
+        self.multivector == Some(true)
+    }
+}

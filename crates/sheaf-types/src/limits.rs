@@ -8,6 +8,8 @@ pub const EF_SEARCH_MAX: usize = 4_096;
 pub const FETCH_POINTS_MAX: usize = 10_000;
 /// Numbers in a vector. Source: the public API.
 pub const DIM_MAX: u32 = 8_192;
+/// Numbers in all vectors of a document together: 2,048 vectors of 128. A document is one point, and moves in one frame.
+pub const DOCUMENT_NUMBERS_MAX: usize = 256 * 1024;
 /// Bytes of a payload as JSON text. Source: the public API.
 pub const PAYLOAD_BYTES_MAX: usize = 64 * 1024;
 /// Points in one upsert. Source: the public API.

@@ -1,6 +1,7 @@
 //! A point as it is stored and moved: an id and one opaque body.
 //!
-//! The body is `[dim: u32 LE][vector: dim × f32 LE][payload: canonical JSON, or nothing]`. Cores, streams and
+//! The body is `[dim: u32 LE][vector: dim × f32 LE][payload: canonical JSON, or nothing]`; a document's vectors follow each other as
+//! one long one. Cores, streams and
 //! digests treat it as bytes, so what arrives at a recipient is byte-equal to what the donor holds.
 
 use bytes::Bytes;

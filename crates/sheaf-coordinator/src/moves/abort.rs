@@ -38,6 +38,10 @@ fn hopeless(facts: &Facts<'_>, shard: ShardId) -> Option<String> {
         },
         Observed::Never { .. } | Observed::Up { .. } | Observed::Unreachable { .. } => {}
     }
+    // It doesn't follow a directive with such a map, so no newer report will come.
+    if let Some(why) = facts.contacts.last(shard).and_then(|report| report.cannot_hold.as_ref()) {
+        return Some(format!("{shard} can't take part: {why}"));
+    }
     let silent = facts.contacts.silent_ms(shard, facts.now);
     (silent > RECIPIENT_SILENCE_MS_MAX)
         .then(|| format!("{shard} has not answered for {} s", silent / 1_000))

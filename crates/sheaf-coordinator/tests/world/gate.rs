@@ -35,6 +35,8 @@ pub struct ModelGate {
     pub clean: bool,
     /// Foreign points that a look found; `None`: it has not looked.
     pub strays: Option<u64>,
+    /// Why its engine can't hold a collection of the maps that it is told: it follows none of them.
+    pub cannot_hold: Option<String>,
     directive: Option<Directive>,
     left: bool,
     told: (Term, Revision),
@@ -60,6 +62,7 @@ impl ModelGate {
             claims: None,
             clean: true,
             strays: None,
+            cannot_hold: None,
             directive: None,
             left: false,
             told: (Term(0), Revision(0)),
@@ -96,6 +99,9 @@ impl ModelGate {
         let map = self.directive.as_ref().map_or(MapVersion(0), |told| told.map.version());
         if (directive.term, directive.revision) < self.told || directive.map.version() < map {
             return Err(DirectiveRefusal::Stale { revision: self.told.1, map });
+        }
+        if self.cannot_hold.is_some() && !directive.retired {
+            return Ok(());
         }
         self.told = (directive.term, directive.revision);
         self.cluster_id = Some(directive.cluster_id.clone());
@@ -215,6 +221,7 @@ impl ModelGate {
             clean: self.clean && self.strays.is_none_or(|strays| strays == 0),
             unproven: directive.is_some_and(|directive| directive.unproven),
             strays: self.strays,
+            cannot_hold: self.cannot_hold.clone(),
             transition: order.map(|order| order.transition),
             prepared: order.is_some(),
             outgoing: if directive.is_some() { self.outgoing() } else { Vec::new() },

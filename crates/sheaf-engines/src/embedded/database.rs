@@ -3,6 +3,7 @@
 //! Holds the published snapshot; what a group of commands changes is decided in `writer.rs`. Never async.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -11,7 +12,7 @@ use sheaf_types::{CollectionConfig, CollectionId, PointId, StoredPoint};
 use super::options::{EmbeddedOptions, Work};
 use super::snapshot::Snapshot;
 use super::writer::Writer;
-use super::{search, tables};
+use super::{copy, search, tables};
 use crate::{Accept, Change, EngineError, EngineStats, Filter, Hit, Scan, ScanPage, Search, Write};
 
 /// A change to the database.
@@ -144,6 +145,16 @@ impl Database {
         filter: Option<&Filter>,
     ) -> Result<u64, EngineError> {
         self.read(|snapshot| snapshot.count(collection, accept, filter))
+    }
+
+    /// See [`crate::Engine::snapshot`].
+    ///
+    /// # Errors
+    /// As for [`Database::get`]; `Invalid` when the folder exists.
+    pub fn copy(&self, to: &Path) -> Result<(), EngineError> {
+        // Settles first what isn't known, as any read does.
+        let snapshot = self.read(|_| Ok(self.snapshot()))?;
+        guarded(&snapshot.disk, || copy::copy(&snapshot, to))
     }
 
     pub fn stats(&self) -> EngineStats {

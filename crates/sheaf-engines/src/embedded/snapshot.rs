@@ -13,7 +13,7 @@ use sheaf_types::{CollectionConfig, CollectionId, PlacementKey, PointHash, Point
 use super::graph::Graph;
 use super::tables::{self, RowsTable};
 use super::vectors::Vectors;
-use crate::{Accept, EngineError, EngineStats, Filter, Scan, ScanPage, ScannedPoint};
+use crate::{Accept, EngineError, EngineStats, Filter, Scan, ScanPage, ScannedPoint, validate};
 
 /// Points that one scan looks at: 10 ms or so.
 const LOOKED_POINTS_MAX: usize = 16_384;
@@ -222,18 +222,17 @@ impl Collection {
         graph: Arc<Graph>,
     ) -> Result<Self, EngineError> {
         let mut hashes = snapshot.hashes_by_slot(id)?.into_iter().peekable();
-        let mut collection =
-            Self { id, vectors: Vectors::new(config.dim as usize), config, bytes: 0, graph };
+        let mut collection = Self { id, vectors: Vectors::of(&config), config, bytes: 0, graph };
         snapshot.each_row(id, |slot, point, body| {
             let point = PointId::from(point);
             let decoded = tables::decode_body(body)?;
             let entry = (slot, PointHash::of(id, &point, body), point.placement_key());
             let intact = hashes.next() == Some(entry);
-            if !intact || decoded.dim() != collection.vectors.dim() {
+            if !intact || validate::fits(&collection.config, decoded.dim()).is_err() {
                 return None;
             }
             collection.bytes += tables::row_bytes(&point, &decoded);
-            collection.vectors.push(slot, point, &decoded.vector());
+            collection.vectors.put(slot, point, &decoded);
             Some(())
         })?;
         match hashes.peek() {

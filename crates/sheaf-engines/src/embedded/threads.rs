@@ -2,6 +2,7 @@
 //!
 //! Decides what waits for what: every queue is bounded, a caller waits for a place in it. Never touches a point.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +15,7 @@ use super::database::{Command, Database, Done};
 use super::options::{EmbeddedOptions, Work};
 use crate::{
     Accept, Change, Engine, EngineError, EngineStats, Filter, Hit, Reply, Scan, ScanPage, Search,
-    Write,
+    Write, validate,
 };
 
 /// Calls that wait to be written.
@@ -230,6 +231,10 @@ fn perform(jobs: &Mutex<Receiver<Job>>) {
 }
 
 impl Engine for Embedded {
+    fn holds(&self, config: &CollectionConfig) -> Result<(), EngineError> {
+        validate::collection(config)
+    }
+
     fn create_collection(&self, id: CollectionId, config: Arc<CollectionConfig>) -> Reply<'_, ()> {
         Box::pin(
             async move { self.write(Command::Create { collection: id, config }).await.map(|_| ()) },
@@ -288,5 +293,11 @@ impl Engine for Embedded {
 
     fn stats(&self) -> Reply<'_, EngineStats> {
         Box::pin(async move { Ok(self.database.stats()) })
+    }
+
+    fn snapshot(&self, into: PathBuf, _: PathBuf) -> Reply<'_, Option<PathBuf>> {
+        Box::pin(async move {
+            self.read(move |database| database.copy(&into.join("engine"))).await.map(|()| None)
+        })
     }
 }

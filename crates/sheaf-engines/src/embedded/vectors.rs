@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use sheaf_types::{PlacementKey, PointId};
+use sheaf_types::{CollectionConfig, PlacementKey, PointBody, PointId};
 
 use crate::score::norm;
 
@@ -59,8 +59,19 @@ impl Vectors {
         Self { dim, chunks: Vec::new(), live: 0 }
     }
 
-    pub fn dim(&self) -> usize {
-        self.dim
+    /// An empty one for this collection. Documents' vectors are read from the disk when they are searched, all of them: here are only
+    /// their ids.
+    pub fn of(config: &CollectionConfig) -> Self {
+        Self::new(if config.holds_documents() { 0 } else { config.dim as usize })
+    }
+
+    /// Adds the row of a point of the collection.
+    pub fn put(&mut self, slot: u64, id: PointId, body: &PointBody) {
+        if self.dim == 0 {
+            self.push(slot, id, &[]);
+        } else {
+            self.push(slot, id, &body.vector());
+        }
     }
 
     /// Live rows.

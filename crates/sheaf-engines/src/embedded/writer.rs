@@ -289,7 +289,7 @@ impl Writer {
                 let created = Collection {
                     id: *collection,
                     config: Arc::clone(config),
-                    vectors: Vectors::new(config.dim as usize),
+                    vectors: Vectors::of(config),
                     bytes: 0,
                     graph: Arc::new(self.graph(config)),
                 };
@@ -342,7 +342,7 @@ fn apply(
                 let entry = (*next_slot, bytes as u32, point.hash.0);
                 let old = points.insert(key, entry)?.map(|entry| entry.value());
                 rows.insert(*next_slot, tables::encode_row(id, &point.body).as_slice())?;
-                target.vectors.push(*next_slot, id.clone(), &point.body.vector());
+                target.vectors.put(*next_slot, id.clone(), &point.body);
                 target.bytes += bytes;
                 *next_slot += 1;
                 old

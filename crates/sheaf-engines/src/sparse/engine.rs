@@ -4,6 +4,7 @@
 //! these points again first. It is kept in memory alone, bounded, and made anew after a restart.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sheaf_types::{CollectionConfig, CollectionId, PointId, StoredPoint};
@@ -242,6 +243,10 @@ impl Drop for Leaving<'_> {
 }
 
 impl Engine for SparseEngine {
+    fn holds(&self, config: &CollectionConfig) -> Result<(), EngineError> {
+        self.engine.holds(config)
+    }
+
     fn create_collection(&self, id: CollectionId, config: Arc<CollectionConfig>) -> Reply<'_, ()> {
         self.engine.create_collection(id, config)
     }
@@ -306,5 +311,9 @@ impl Engine for SparseEngine {
 
     fn adoptable(&self) -> Reply<'_, Vec<Adoptable>> {
         self.engine.adoptable()
+    }
+
+    fn snapshot(&self, into: PathBuf, final_folder: PathBuf) -> Reply<'_, Option<PathBuf>> {
+        self.engine.snapshot(into, final_folder)
     }
 }

@@ -29,6 +29,7 @@ struct Milestones {
     outgoing: Vec<(CopyState, bool)>,
     incoming: Vec<Option<Sealed>>,
     strays: Option<u64>,
+    cannot_hold: Option<String>,
 }
 
 /// A gate's figures at one moment.
@@ -59,9 +60,10 @@ impl Gate {
             None => told.incoming.is_empty(),
         };
         let record = self.ledger.durable_shared();
-        let strays = self.sweep.strays();
+        let (strays, cannot_hold) = (self.sweep.strays(), self.cannot_hold());
         let all_told = told.record.as_ref() == Some(record)
             && told.strays == strays
+            && told.cannot_hold.as_ref() == cannot_hold
             && outgoing_told
             && incoming_told;
         let sent = self.donor.as_ref().map_or(0, Donor::sent_points);
@@ -72,12 +74,20 @@ impl Gate {
                 outgoing: self.donor.iter().flat_map(|donor| donor.milestones(order)).collect(),
                 incoming: self.recipient.iter().flat_map(Recipient::seals).collect(),
                 strays,
+                cannot_hold: cannot_hold.cloned(),
             };
             self.progress.seq += 1;
             self.progress.told = told;
             self.progress.sent_points = sent;
             self.progress.next_at = self.now.plus_ms(PROGRESS_MS);
         }
+    }
+
+    /// Why the engine can't have the collections of a map that it follows, or waits to follow.
+    fn cannot_hold(&self) -> Option<&String> {
+        let directed = self.control.directive.as_ref().map(|directive| &directive.map);
+        let maps = directed.into_iter().chain(&self.control.map).chain(self.ledger.map());
+        maps.filter_map(|map| self.catalogue.cannot_hold(map)).next()
     }
 
     /// What is durably so.
@@ -95,6 +105,7 @@ impl Gate {
             seq: self.progress.seq,
             map_version: record.map.as_ref().map(|map| map.version()),
             catalogue_ready: record.map.as_ref().is_some_and(|map| self.catalogue.has_all_of(map)),
+            cannot_hold: self.cannot_hold().cloned(),
             clean: record.clean,
             unproven: record.unproven,
             strays: self.sweep.strays().filter(|_| record.unproven),

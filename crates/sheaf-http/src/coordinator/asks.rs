@@ -103,6 +103,7 @@ impl JoinBody {
 pub(super) async fn add(State(api): State<Arc<Api>>, headers: HeaderMap, body: Body) -> Answered {
     api.allow(&headers, Role::Admin)?;
     let (shards, _) = json::<JoinBody>(body)?.parts(false)?;
+    api.hold_all(&shards).await?;
     match ask(&api, &headers, Ask::AddShards { shards }).await? {
         Reply::Accepted { transition, shards } => {
             Ok(until_serving(&api, &headers, transition, shards).await)
@@ -137,6 +138,7 @@ async fn until_serving(
 pub(super) async fn grow(State(api): State<Arc<Api>>, headers: HeaderMap, body: Body) -> Answered {
     api.allow(&headers, Role::Admin)?;
     let (shards, options) = json::<JoinBody>(body)?.parts(false)?;
+    api.hold_all(&shards).await?;
     ask(&api, &headers, Ask::Grow { shards, options }).await.map(reply)
 }
 
@@ -144,6 +146,7 @@ pub(super) async fn grow(State(api): State<Arc<Api>>, headers: HeaderMap, body: 
 pub(super) async fn join(State(api): State<Arc<Api>>, headers: HeaderMap, body: Body) -> Answered {
     api.allow(&headers, Role::Admin)?;
     let (shards, options) = json::<JoinBody>(body)?.parts(true)?;
+    api.hold_all(&shards).await?;
     ask(&api, &headers, Ask::Grow { shards, options }).await.map(reply)
 }
 
@@ -185,6 +188,7 @@ pub(super) async fn replace(
     let inherited = api.host.look(|core| core.map().shard(shard).map(|entry| entry.weight));
     let weight = weight.or(inherited).unwrap_or_default();
     let with = NewShard { primary_url, replica_urls, weight };
+    api.hold_all(std::slice::from_ref(&with)).await?;
     let options = AskedOptions { by_hand: false, fence_budget_ms, limits };
     ask(&api, &headers, Ask::Replace { shard, with, options }).await.map(reply)
 }

@@ -22,6 +22,7 @@ pub(super) async fn create(
     let caller = api.keys.caller(&headers)?;
     let config: CollectionConfig = json(body)?;
     caller.need(Role::Admin, &config.name)?;
+    api.all_hold(&config).await?;
     ask(&api, &headers, Ask::CreateCollection { config }).await.map(reply)
 }
 

@@ -173,6 +173,7 @@ pub(super) async fn report(
 pub(super) async fn plan(State(api): State<Arc<Api>>, headers: HeaderMap, body: Body) -> Answered {
     api.allow(&headers, Role::Read)?;
     let request: PlanRequest = json(body)?;
+    api.hold_planned(&request).await?;
     let planner = api.host.look(Coordinator::planner);
     // Tens of milliseconds of arithmetic for large maps: not on a thread that serves others.
     let plan = tokio::task::spawn_blocking(move || planner.plan(&request)).await;

@@ -8,6 +8,7 @@ use sheaf_engines::{EngineError, Filter, Hit, Scan, Search};
 use sheaf_runtime::gate::{Go, Operation};
 use sheaf_types::{PointBody, PointId};
 
+use super::documents::Kind;
 use super::{Api, Asked, answer, answer_json, refusal};
 use crate::problem::Problem;
 use crate::wire::ANSWER_BYTES_MAX;
@@ -32,6 +33,7 @@ impl Api {
         let filter = query.filter()?;
         let shown = query.shown();
         let work = move |go: Go| async move {
+            Kind::Points.check(&go)?;
             let search = Search {
                 vector: query.vector,
                 k: query.k,
@@ -86,6 +88,7 @@ fn matches(hits: &[Hit], shown: Shown) -> Result<Vec<u8>, EngineError> {
 }
 
 async fn points(go: Go, fetch: Fetch, filter: Option<Filter>) -> Result<Vec<u8>, EngineError> {
+    Kind::Points.check(&go)?;
     let shown = fetch.shown();
     let Fetch { offset: mut skip, limit: mut left, mut after, .. } = fetch;
     let mut json = b"{\"points\":[".to_vec();

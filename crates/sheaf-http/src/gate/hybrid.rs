@@ -9,6 +9,7 @@ use sheaf_engines::{EngineError, Filter, Hit, Search};
 use sheaf_runtime::gate::{Go, Operation};
 use sheaf_types::limits::K_MAX;
 
+use super::documents::Kind;
 use super::gather::append;
 use super::{Api, Asked, answer, answer_json, refusal};
 use crate::problem::Problem;
@@ -25,6 +26,7 @@ impl Api {
     ) -> Result<Response, Problem> {
         let wanted: StatisticsWanted = intake::json(&body)?;
         let work = move |go: Go| async move {
+            Kind::Points.check(&go)?;
             let terms = query_terms(&wanted.query_text);
             go.sparse.statistics(go.collection, terms, go.accept).await
         };
@@ -59,6 +61,7 @@ impl Api {
         let (filter, shown) = (wanted.filter()?, wanted.shown());
         let request = asked.request(collection, Operation::Read { ids: wanted.ids.clone() });
         let work = move |go: Go| async move {
+            Kind::Points.check(&go)?;
             let points = go.engine.get(go.collection, wanted.ids).await?;
             let mut json = b"{\"points\":[".to_vec();
             for point in points.iter().flatten() {
@@ -75,6 +78,7 @@ impl Api {
 }
 
 async fn lists(go: Go, wanted: ListsWanted, filter: Option<Filter>) -> Result<Lists, EngineError> {
+    Kind::Points.check(&go)?;
     let ListsWanted { vector, sparse_indices, sparse_values, query_text, depth, .. } = wanted;
     let mut lists = Lists::default();
     if let Some(vector) = vector {

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use sheaf_runtime::gate::{NotAudited, Seen, Stopping};
-use sheaf_types::Incarnation;
 use sheaf_types::limits::{LONG_POLL_MS_MAX, REQUEST_MS_DEFAULT};
+use sheaf_types::{CollectionConfig, Incarnation};
 
 use super::Api;
 use crate::auth::Role;
@@ -21,7 +21,7 @@ use crate::frame;
 use crate::problem::Problem;
 use crate::router::intake;
 use crate::wire::directive::Read;
-use crate::wire::peer::{AuditReply, DirectiveReply, FrameReply};
+use crate::wire::peer::{AuditReply, DirectiveReply, FrameReply, HoldsReply};
 
 pub(super) fn routes() -> Router<Arc<Api>> {
     Router::new()
@@ -29,6 +29,7 @@ pub(super) fn routes() -> Router<Arc<Api>> {
         .route("/internal/report", get(report))
         .route("/internal/frame", post(frame_arrived))
         .route("/internal/audit", get(audit))
+        .route("/internal/holds", post(holds))
 }
 
 /// The newest report that the coordinator has, and how long it waits for a newer one.
@@ -92,6 +93,16 @@ async fn frame_arrived(
         Ok(verdict) => FrameReply::Carried(verdict),
         Err(refusal) => FrameReply::Refused(refusal),
     }))
+}
+
+/// Which of these collections the engine can't hold.
+async fn holds(State(api): State<Arc<Api>>, request: Request) -> Result<Json<HoldsReply>, Problem> {
+    let (parts, body) = request.into_parts();
+    api.need_peer(&parts.headers)?;
+    let configs: Vec<CollectionConfig> = intake::json(&api.whole(body).await?)?;
+    let engine = api.host.engine();
+    let refusals = configs.iter().filter_map(|config| engine.holds(config).err());
+    Ok(Json(HoldsReply { refusals: refusals.map(|why| why.to_string()).collect() }))
 }
 
 async fn audit(

@@ -6,6 +6,7 @@ use sheaf_engines::Write;
 use sheaf_runtime::gate::{Change, Go, Operation};
 use sheaf_types::{PointId, StoredPoint};
 
+use super::documents::Kind;
 use super::{Api, Asked, absent, answer, answer_json, refusal, unwritable};
 use crate::problem::Problem;
 use crate::wire::collection::{Deleted, Upserted};
@@ -24,6 +25,7 @@ impl Api {
         let ids = points.iter().map(|(id, _)| id.clone()).collect();
         let upserted = points.len() as u64;
         let work = move |go: Go| async move {
+            Kind::Points.check(&go)?;
             let point = |(id, body)| Write::Upsert(StoredPoint::new(go.collection, id, body));
             go.engine.apply(go.collection, points.into_iter().map(point).collect()).await
         };
@@ -32,15 +34,20 @@ impl Api {
         answer_json(served.version, &Upserted { upserted })
     }
 
-    pub(super) async fn delete(
+    /// Deletes points or documents.
+    pub(super) async fn delete_of(
         &self,
         asked: &Asked,
         collection: &str,
+        kind: Kind,
         body: Bytes,
     ) -> Result<Response, Problem> {
         let ids = read_delete(&body)?;
         let writes: Vec<Write> = ids.iter().cloned().map(Write::Delete).collect();
-        let work = move |go: Go| async move { go.engine.apply(go.collection, writes).await };
+        let work = move |go: Go| async move {
+            kind.check(&go)?;
+            go.engine.apply(go.collection, writes).await
+        };
         let request = asked.request(collection, Operation::Write { ids, change: Change::Delete });
         let served = self.host.serve(request, work).await.map_err(refusal::problem)?;
         let deleted = served.value.iter().filter(|change| change.old.is_some()).count() as u64;
@@ -56,7 +63,10 @@ impl Api {
         check_id(id)?;
         let id = PointId::from(id);
         let ids = vec![id.clone()];
-        let work = move |go: Go| async move { go.engine.get(go.collection, vec![id]).await };
+        let work = move |go: Go| async move {
+            Kind::Points.check(&go)?;
+            go.engine.get(go.collection, vec![id]).await
+        };
         let request = asked.request(collection, Operation::Read { ids });
         let served = self.host.serve(request, work).await.map_err(refusal::problem)?;
         let Some(point) = served.value.into_iter().flatten().next() else {

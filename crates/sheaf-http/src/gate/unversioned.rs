@@ -37,7 +37,12 @@ impl Api {
 /// Whether the request is about points of which each has one owner.
 fn names_points(target: &Target<'_>) -> bool {
     match target {
-        Target::Get(..) | Target::Upsert(_) | Target::Bulk(_) | Target::Delete(_) => true,
+        Target::Get(..)
+        | Target::Upsert(_)
+        | Target::Bulk(_)
+        | Target::Delete(_)
+        | Target::UpsertDocuments(_)
+        | Target::DeleteDocuments(_) => true,
         Target::ListCollections
         | Target::CreateCollection
         | Target::ShowCollection(_)
@@ -45,6 +50,8 @@ fn names_points(target: &Target<'_>) -> bool {
         | Target::Query(_)
         | Target::Fetch(_)
         | Target::Count(_)
+        | Target::QueryDocuments(_)
+        | Target::Snapshot
         | Target::Hybrid(_)
         | Target::HybridStatistics(_)
         | Target::HybridLists(_)

@@ -96,7 +96,6 @@ impl Api {
     ) -> Result<Response, Problem> {
         let config: CollectionConfig = intake::json(&body)?;
         asked.caller.need(Role::Admin, &config.name)?;
-        sheaf_engines::validate::collection(&config).map_err(not_held)?;
         let key = idempotency_key(asked.headers);
         let path = "/cluster/collections";
         let answer =
@@ -207,15 +206,6 @@ fn not_everywhere(name: &str, why: &str) -> Problem {
     Problem::outcome_unknown(format!(
         "the collection {name:?} is dropped for good, but not every shard has confirmed it ({why}); drop it again to wait for the rest"
     ))
-}
-
-fn not_held(error: sheaf_engines::EngineError) -> Problem {
-    match error {
-        sheaf_engines::EngineError::Unsupported(why) => {
-            Problem::not_implemented(format!("{why}. Nothing was created"))
-        }
-        other => Problem::bad_request(format!("{other}; nothing was created")),
-    }
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Option<HeaderValue> {

@@ -46,7 +46,7 @@ struct Query<'a> {
 }
 
 /// Neighbours in an answer when the client doesn't say.
-const K_DEFAULT: usize = 10;
+pub(super) const K_DEFAULT: usize = 10;
 
 /// `POST …/fetch`, as it comes and as it is handed on.
 #[derive(Deserialize, Serialize)]
@@ -229,7 +229,7 @@ impl Api {
 
 impl Gathered {
     /// The answer, when one shard made it.
-    fn only(&mut self) -> Option<Response> {
+    pub(super) fn only(&mut self) -> Option<Response> {
         if self.replies.len() != 1 {
             return None;
         }
@@ -241,7 +241,7 @@ impl Gathered {
         self.replies.values().filter_map(Reply::whole)
     }
 
-    fn matches(&self, k: usize, metric: Metric) -> Result<Response, Problem> {
+    pub(super) fn matches(&self, k: usize, metric: Metric) -> Result<Response, Problem> {
         #[derive(Deserialize)]
         struct Answer<'a> {
             #[serde(borrow)]
@@ -316,7 +316,7 @@ pub(super) fn listed<'a>(
     response
 }
 
-fn over_limit(what: &str, value: usize, limit: usize) -> Problem {
+pub(super) fn over_limit(what: &str, value: usize, limit: usize) -> Problem {
     Problem::bad_request(format!(
         "{what} is {value}, the limit is {limit}; ask for less, or narrow the request by a filter"
     ))

@@ -129,6 +129,7 @@ impl Api {
         &self,
         asked: &Asked<'_>,
         name: &Segment<'_>,
+        call_name: &str,
         body: Bytes,
     ) -> Result<Response, Problem> {
         let Ids { ids } =
@@ -140,7 +141,7 @@ impl Api {
             check_id(&id.0)?;
         }
         let map = self.map_for(asked, &name.text).await?;
-        let path = format!("/v1/collections/{}/points", name.raw);
+        let path = format!("/v1/collections/{}/{call_name}", name.raw);
         let ask = Ask { method: Method::DELETE, path, reads: false, stream: false };
         let op = Op::Write { keys: ids.iter().map(|id| PlacementKey::of(&id.0)).collect() };
         let send = |call: sheaf_router::Call, map| {

@@ -46,6 +46,10 @@ pub(crate) enum Target<'a> {
     HybridLists(Segment<'a>),
     /// Points by their ids; a gate's own.
     GetPoints(Segment<'a>),
+    UpsertDocuments(Segment<'a>),
+    DeleteDocuments(Segment<'a>),
+    QueryDocuments(Segment<'a>),
+    Snapshot,
     /// A call of the public API that no engine of Sheaf can serve.
     Unsupported(Unsupported),
 }
@@ -53,8 +57,6 @@ pub(crate) enum Target<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unsupported {
     Text,
-    Documents,
-    Snapshot,
 }
 
 impl Unsupported {
@@ -63,13 +65,6 @@ impl Unsupported {
             Self::Text => {
                 "text needs an embedding model, and no engine of this cluster has one; embed the \
                  text yourself and send its vector to /points or /query"
-            }
-            Self::Documents => {
-                "documents need collections of several vectors for each point, and no engine of this cluster has them; \
-                 store one point for each vector"
-            }
-            Self::Snapshot => {
-                "a snapshot of a cluster is not made by a router; back up each shard's data directory, and the coordinator's state"
             }
         })
     }
@@ -91,6 +86,11 @@ impl Target<'_> {
             Self::HybridStatistics(_) => "/v1/collections/{name}/query/hybrid:statistics",
             Self::HybridLists(_) => "/v1/collections/{name}/query/hybrid:lists",
             Self::GetPoints(_) => "/v1/collections/{name}/points:get",
+            Self::UpsertDocuments(_) | Self::DeleteDocuments(_) => {
+                "/v1/collections/{name}/documents"
+            }
+            Self::QueryDocuments(_) => "/v1/collections/{name}/documents/query",
+            Self::Snapshot => "/v1/snapshot",
             Self::Unsupported(_) => "unsupported",
         }
     }
@@ -105,8 +105,8 @@ pub(crate) fn target<'a>(method: &Method, path: &'a str) -> Result<Target<'a>, P
     let post = method == Method::POST;
     let delete = method == Method::DELETE;
     let rest = path.strip_prefix("/v1/").ok_or_else(|| no_such_path(path))?;
-    if rest == "snapshot" || rest.starts_with("snapshot/") {
-        return Ok(Target::Unsupported(Unsupported::Snapshot));
+    if rest == "snapshot" {
+        return if post { Ok(Target::Snapshot) } else { Err(not_with(method, "POST")) };
     }
     let rest = match rest.strip_prefix("collections") {
         Some("") => {
@@ -138,9 +138,9 @@ pub(crate) fn target<'a>(method: &Method, path: &'a str) -> Result<Target<'a>, P
         Some("query/hybrid:lists") => only(post, "POST", Target::HybridLists(name)),
         Some("points:get") => only(post, "POST", Target::GetPoints(name)),
         Some("points:text" | "query/text") => Ok(Target::Unsupported(Unsupported::Text)),
-        Some(rest) if rest.starts_with("documents") => {
-            Ok(Target::Unsupported(Unsupported::Documents))
-        }
+        Some("documents") if delete => Ok(Target::DeleteDocuments(name)),
+        Some("documents") => only(post, "POST, DELETE", Target::UpsertDocuments(name)),
+        Some("documents/query") => only(post, "POST", Target::QueryDocuments(name)),
         Some(rest) => match rest.strip_prefix("points/") {
             Some(id) if !id.contains('/') => {
                 let id = Segment::new(id)?;
@@ -222,9 +222,7 @@ mod tests {
 
     #[test]
     fn what_no_engine_can_is_named_by_its_reason() {
-        for path in
-            ["/v1/snapshot", "/v1/collections/a/query/text", "/v1/collections/a/documents/7"]
-        {
+        for path in ["/v1/collections/a/points:text", "/v1/collections/a/query/text"] {
             let Ok(Target::Unsupported(what)) = get(path) else { panic!("{path}") };
             assert_eq!(what.problem().status, 501);
         }

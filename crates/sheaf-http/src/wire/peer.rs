@@ -1,6 +1,7 @@
 //! What gates answer to other nodes.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use sheaf_protocol::{DirectiveRefusal, FrameRefusal, GateReport, Verdict};
@@ -95,4 +96,19 @@ pub enum InsertedPoint {
 pub struct DiscardBody {
     pub collection: String,
     pub ids: Vec<PointId>,
+}
+
+/// `POST /internal/holds` with configurations: why the engine can't hold some of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HoldsReply {
+    pub refusals: Vec<String>,
+}
+
+/// `POST /v1/snapshot` of one shard: what was written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopiedReply {
+    pub data_dir: PathBuf,
+    /// Where the engine's server wrote its own, on its machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<PathBuf>,
 }

@@ -59,7 +59,7 @@ fn read_point(point: PointInput<'_>) -> Result<(PointId, PointBody), Problem> {
 }
 
 /// The payload with its keys sorted and without white space, or what is wrong with it.
-fn canonical_payload(payload: &RawValue) -> Result<String, String> {
+pub(super) fn canonical_payload(payload: &RawValue) -> Result<String, String> {
     let value: Value =
         serde_json::from_str(payload.get()).map_err(|error| format!("can't be read: {error}"))?;
     if !value.is_object() {
@@ -108,14 +108,14 @@ pub fn check_id(id: &str) -> Result<(), Problem> {
     )))
 }
 
-fn too_many(given: usize, limit: usize) -> Problem {
+pub fn too_many(given: usize, limit: usize) -> Problem {
     Problem::bad_request(format!(
         "the request has {given} points, the limit is {limit}; nothing was applied, send several requests"
     ))
 }
 
 /// The beginning of an id, for a message.
-fn brief(id: &str) -> String {
+pub(super) fn brief(id: &str) -> String {
     let start: String = id.chars().take(64).collect();
     let more = if start.len() < id.len() { "…" } else { "" };
     format!("{start:?}{more}")

@@ -33,7 +33,12 @@ fn selected(select: Select) -> Accept {
 pub async fn call(engine: &dyn Engine, call: EngineCall) -> EngineReply {
     let reply = match call {
         EngineCall::CreateCollection { id, config } => {
-            engine.create_collection(id, config).await.map(|()| EngineReply::Done)
+            match engine.create_collection(id, config).await {
+                Err(EngineError::Invalid(reason) | EngineError::Unsupported(reason)) => {
+                    Ok(EngineReply::CannotHold { reason })
+                }
+                created => created.map(|()| EngineReply::Done),
+            }
         }
         EngineCall::DropCollection { id } => {
             engine.drop_collection(id).await.map(|()| EngineReply::Done)

@@ -3,7 +3,7 @@
 //! Decides whether ledger and engine can belong together; never repairs either.
 
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, OnceLock, RwLock};
 
 use sheaf_engines::{Engine, EngineError, SparseEngine};
 use sheaf_gate::{Gate, GateRecord, Limits, RECORD_FORMAT};
@@ -86,6 +86,7 @@ impl GateHost {
             wake_at: AtomicU64::new(Time::NEVER.0),
             wake_changed: Notify::new(),
             stopped: watch::Sender::new(false),
+            files: OnceLock::new(),
         });
         // A directive is judged by what the engine holds, so the core knows that first.
         tasks::sample(&shared).await;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use sheaf_engines::{Engine, EngineError, SparseEngine};
 use sheaf_gate::{Answer, Change, Event, Operation, Outcome, Request, Token};
 use sheaf_protocol::Refusal;
-use sheaf_types::{CollectionId, MapVersion};
+use sheaf_types::{CollectionConfig, CollectionId, MapVersion};
 use tokio::sync::oneshot;
 
 use super::core::Asked;
@@ -28,6 +28,8 @@ pub struct Go {
     /// The same engine, asked by terms.
     pub sparse: Arc<SparseEngine>,
     pub collection: CollectionId,
+    /// As it was created.
+    pub config: Arc<CollectionConfig>,
     /// The version of the map at which the request is served.
     pub version: MapVersion,
     /// The points that it may see.
@@ -120,8 +122,12 @@ async fn admit(
     match answer {
         Answer::Go { collection, version, scope } => {
             let admitted = Admitted { shared: shared.clone(), token, writes, ended: false };
+            // The map here may be newer than that of the request, and the collection be dropped.
+            let config = shared.config(collection);
+            let config = config.ok_or(NotServed::Engine(EngineError::NoCollection(collection)))?;
             let (engine, sparse) = (shared.engine.clone(), shared.sparse.clone());
-            Ok((admitted, Go { engine, sparse, collection, version, accept: accept(&scope) }))
+            let accept = accept(&scope);
+            Ok((admitted, Go { engine, sparse, collection, config, version, accept }))
         }
         Answer::Refused(refusal) => Err(NotServed::Refused(refusal)),
         Answer::OutcomeUnknown | Answer::Deliver => Err(misplaced()),

@@ -1,6 +1,7 @@
 //! A gate on engines, ledgers and peers that do as they are told.
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -246,6 +247,10 @@ impl TestEngine {
 }
 
 impl Engine for TestEngine {
+    fn holds(&self, config: &CollectionConfig) -> Result<(), EngineError> {
+        self.inner.holds(config)
+    }
+
     fn create_collection(&self, id: CollectionId, config: Arc<CollectionConfig>) -> Reply<'_, ()> {
         self.inner.create_collection(id, config)
     }
@@ -290,6 +295,10 @@ impl Engine for TestEngine {
 
     fn stats(&self) -> Reply<'_, EngineStats> {
         self.inner.stats()
+    }
+
+    fn snapshot(&self, into: PathBuf, final_folder: PathBuf) -> Reply<'_, Option<PathBuf>> {
+        self.inner.snapshot(into, final_folder)
     }
 }
 

@@ -20,6 +20,8 @@ use crate::config::{Common, EngineKind, ShardSettings};
 const EMBEDDED_FOLDER: &str = "engine";
 /// The file that says which database the data directory belongs to.
 const DATABASE_FILE: &str = "database";
+/// The files of a data directory that aren't the embedded engine's.
+pub const FILES: [&str; 2] = [super::shard::LEDGER_NAME, DATABASE_FILE];
 const DATABASE_FILE_NEW: &str = "database.new";
 /// How the text in it begins when it is a Quiver server; the same text is kept there. Of a PostgreSQL database it is the number.
 const QUIVER_OWNER: &str = "quiver ";

@@ -18,7 +18,7 @@ use crate::config::ShardSettings;
 use crate::config::check::{self, Checked, Complaints};
 
 /// The file of the gate's ledger in the data directory.
-const LEDGER_NAME: &str = "ledger";
+pub const LEDGER_NAME: &str = "ledger";
 
 struct Settings {
     checked: Checked,
@@ -60,6 +60,7 @@ pub async fn run(flags: &ShardFlags) -> Result<(), Failure> {
         new_store_id: entropy::store_id(),
     });
     let host = host.await.map_err(super::failed)?;
+    host.copy_with_snapshots(engine::FILES.map(|name| data_dir.join(name)).to_vec());
     let cluster = inner_router(transport, &coordinators, &checked)?;
     let routes = gate_for_everyone(host.clone(), checked.keys, cluster);
     listen::announce(&listener)?;

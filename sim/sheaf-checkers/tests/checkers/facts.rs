@@ -173,6 +173,7 @@ pub fn report(shard: u64) -> GateReport {
         seq: 1,
         map_version: Some(MapVersion(1)),
         catalogue_ready: true,
+        cannot_hold: None,
         clean: true,
         unproven: false,
         strays: None,

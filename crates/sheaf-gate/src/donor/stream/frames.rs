@@ -43,7 +43,7 @@ impl Stream {
                 self.send_range(collection, after, page, Some(through), pace, ground, ctx);
             }
             (Reading::Drain { collection, ids }, EngineReply::Points(points)) => {
-                self.send_drain(collection, ids, points, ground, ctx);
+                self.send_drain(collection, ids, points, capture, ground, ctx);
             }
             (Reading::Drain { .. } | Reading::Repair { .. }, EngineReply::NoCollection(_)) => {}
             (Reading::Next { collection, .. }, EngineReply::NoCollection(_)) => {
@@ -153,6 +153,7 @@ impl Stream {
         collection: CollectionId,
         ids: Vec<PointId>,
         points: Vec<Option<StoredPoint>>,
+        capture: &mut Capture,
         ground: &DonorGround<'_>,
         ctx: &mut Context<'_>,
     ) {
@@ -160,7 +161,12 @@ impl Stream {
         let mut adds = Digest::default();
         let mut bytes = 0;
         let mut deltas = Vec::with_capacity(ids.len());
+        let mut later = Vec::new();
         for (id, point) in ids.into_iter().zip(points) {
+            if bytes >= COPY_FRAME_BYTES_MAX as u64 {
+                later.push(id);
+                continue;
+            }
             deltas.push(match point {
                 Some(point) => {
                     adds.add(point.hash);
@@ -169,6 +175,9 @@ impl Stream {
                 }
                 None => Delta::Deleted { collection, id },
             });
+        }
+        if !later.is_empty() {
+            self.put_back(capture, collection, later);
         }
         // Not paced: writers decide how many there are, and those who outrun the limit would leave nothing of it to the pass.
         self.count_sent(deltas.len() as u64, bytes);
