@@ -46,7 +46,7 @@ pub fn makes_sense(config: &CollectionConfig) -> Result<(), EngineError> {
             "the index `colbert` of the collection {name:?} is for documents; add `multivector`, or choose another index"
         )
     } else {
-        return Ok(());
+        return encryption(config);
     };
     Err(EngineError::Invalid(wrong))
 }
@@ -62,7 +62,6 @@ pub fn is_held_everywhere(config: &CollectionConfig) -> bool {
 /// As for [`collection`].
 pub fn collection_of(engine: &str, config: &CollectionConfig) -> Result<(), EngineError> {
     makes_sense(config)?;
-    encryption(config)?;
     let missing = match config.index {
         IndexKind::Hnsw => None,
         IndexKind::Vamana | IndexKind::DiskVamana | IndexKind::Ivf => {
