@@ -284,7 +284,7 @@ fn bad_places() -> Vec<Case> {
         create(r#"{"name":"flat","dim":2}"#, 409),
         create(r#"{"name":"flat","dim":3,"metric":"dot"}"#, 409),
         create(r#"{"name":"new","dim":2,"index":"vamana"}"#, 501),
-        create(r#"{"name":"new","dim":2,"multivector":true}"#, 501),
+        create(r#"{"name":"new","dim":2,"multivector":true}"#, 400),
         (
             "a long name",
             post(),

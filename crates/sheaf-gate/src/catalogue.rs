@@ -130,11 +130,8 @@ mod tests {
     use crate::context::Jobs;
     use crate::effect::Effects;
 
-    #[test]
-    fn a_collection_that_is_wanted_again_while_it_is_dropped_is_not_ready_until_it_is_created_anew()
-    {
-        let (mut effects, mut jobs) = (Effects::default(), Jobs::default());
-        let mut ctx = Context { now: Time(1), effects: &mut effects, jobs: &mut jobs };
+    /// A map with one collection.
+    fn map() -> (CollectionId, Map) {
         let config = CollectionConfig {
             name: "words".into(),
             dim: 1,
@@ -149,6 +146,15 @@ mod tests {
         let id = CollectionId(1);
         let words = Collection { id, config: Arc::new(config) };
         let map = Map::empty(ClusterId::from("c")).with_collection(words).expect("it is the first");
+        (id, map)
+    }
+
+    #[test]
+    fn a_collection_that_is_wanted_again_while_it_is_dropped_is_not_ready_until_it_is_created_anew()
+    {
+        let (mut effects, mut jobs) = (Effects::default(), Jobs::default());
+        let mut ctx = Context { now: Time(1), effects: &mut effects, jobs: &mut jobs };
+        let (id, map) = map();
         let mut catalogue = Catalogue::new([id]);
         catalogue.drop_surplus(None, &mut ctx);
         let (drop, _) = ctx.effects.engine.pop().expect("a call");
@@ -160,5 +166,25 @@ mod tests {
         let (create, _) = ctx.effects.engine.pop().expect("a call");
         catalogue.on_engine(create, &EngineReply::Done, Time(3));
         assert!(catalogue.has_all_of(&map));
+    }
+
+    #[test]
+    fn what_the_engine_cannot_hold_is_told_for_maps_that_have_it_until_it_can() {
+        let (mut effects, mut jobs) = (Effects::default(), Jobs::default());
+        let mut ctx = Context { now: Time(1), effects: &mut effects, jobs: &mut jobs };
+        let (_, map) = map();
+        let mut catalogue = Catalogue::new([]);
+        catalogue.create_missing(&map, &mut ctx);
+        let (create, _) = ctx.effects.engine.pop().expect("a call");
+        let reason = "one vector for each point".to_owned();
+        let refused = EngineReply::CannotHold { reason: reason.clone() };
+        catalogue.on_engine(create, &refused, Time(2));
+        assert_eq!(catalogue.cannot_hold(&map), Some(&reason));
+        assert_eq!(catalogue.cannot_hold(&Map::empty(ClusterId::from("c"))), None);
+        ctx.now = Time(2 + RETRY_MS);
+        catalogue.create_missing(&map, &mut ctx);
+        let (create, _) = ctx.effects.engine.pop().expect("it is tried again");
+        catalogue.on_engine(create, &EngineReply::Done, ctx.now);
+        assert_eq!(catalogue.cannot_hold(&map), None);
     }
 }
