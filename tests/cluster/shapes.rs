@@ -64,7 +64,8 @@ async fn the_map_has_the_public_shape_at_rest_while_a_shard_joins_and_while_one_
     operator.running("it copies", |running| running["phase"] == "copy").await;
     let map = operator.map().await;
     expect_map(&map);
-    assert_eq!((&map["joining"], &map["leaving"]), (&json!([]), &json!([1])));
+    // Routers that were made for Quiver would write its points twice if it stood under `leaving`.
+    assert_eq!((&map["draining"], &map["leaving"]), (&json!([1]), &json!([])));
     assert_eq!(operator.shard_ids().await, [1, 2, 3], "a shard that leaves owns its part");
     operator.throttle(transition, 1_000_000).await;
     let _ = operator.ended(transition, 30).await.expect_committed();
