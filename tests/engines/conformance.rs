@@ -24,3 +24,10 @@ async fn the_engine_on_postgresql_conforms_with_every_search_through_the_index()
     };
     conformance::run(CollectionId(1), through_the_index).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scans_of_100000_points_in_postgresql_take_full_pages() {
+    let server = Postgres::start().await;
+    let engine = open(options(&server.database("long").await)).await;
+    conformance::long_scans_take_full_pages(&engine, CollectionId(1), 100_000).await;
+}

@@ -2,19 +2,22 @@
 //!
 //! A few rounds each; `SHEAF_KILL_ROUNDS=20` runs that many, from a seed that is drawn and printed. `SHEAF_KILL_SEED` gives it.
 
+use http::Method;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use serde_json::json;
 use sheaf_tests::{Cluster, Postgres, QuiverServer, Shape, load::Workload, pause_ms, under_load};
 
 /// Points per second that a donor may copy: slow enough that kills hit a running transition.
-const COPY_POINTS_PER_S: u64 = 500;
+const COPY_POINTS_PER_S: u64 = 200;
+const FAST: u64 = 100_000;
 const ROUNDS_SET: &str = "SHEAF_KILL_ROUNDS";
 const SEED_SET: &str = "SHEAF_KILL_SEED";
 /// Milliseconds after the begin of a transition within which something is killed, and for which it is dead at most.
-const MOMENT_MS_MAX: u64 = 1_200;
+const MOMENT_MS_MAX: u64 = 900;
 const DEAD_MS_MAX: u64 = 300;
 /// Seconds for a transition to end though things are killed.
-const TRANSITION_SECS_MAX: u64 = 120;
+const TRANSITION_SECS_MAX: u64 = 60;
 
 /// What is killed.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -66,10 +69,16 @@ async fn change(cluster: &Cluster) -> u64 {
     let map = operator.map().await;
     let shards = map["shards"].as_array().cloned().unwrap_or_default();
     let present = shards.iter().find(|shard| shard["primary_url"] == url);
-    match present.and_then(|shard| shard["id"].as_u64()) {
-        Some(id) => operator.drain(id).await,
-        None => operator.grow(&[url]).await.0,
-    }
+    let limits = json!({ "points_per_s_max": COPY_POINTS_PER_S });
+    let (path, body) = match present.and_then(|shard| shard["id"].as_u64()) {
+        Some(id) => (format!("/cluster/shards/{id}/drain"), json!({ "limits": limits })),
+        None => {
+            let body = json!({ "primary_url": url, "limits": limits });
+            ("/cluster/shards/grow".to_owned(), body)
+        }
+    };
+    let accepted = operator.change(Method::POST, &path, &body).await;
+    accepted["transition"].as_u64().unwrap_or_else(|| panic!("nothing was accepted: {accepted}"))
 }
 
 /// A cluster of one embedded shard, and of a node on the database that points move to and from.
@@ -89,7 +98,6 @@ async fn rounds(mut database: Database, victim: Victim, rounds: u64, seed: u64) 
     let load = under_load(&mut cluster, workload, async |cluster, load| {
         for _ in 0..rounds {
             let transition = change(cluster).await;
-            cluster.operator().throttle(transition, COPY_POINTS_PER_S).await;
             pause_ms(rng.random_range(0..MOMENT_MS_MAX)).await;
             let status = cluster.operator().read("/cluster/status").await;
             hit += u64::from(!status["transition"].is_null());
@@ -102,6 +110,7 @@ async fn rounds(mut database: Database, victim: Victim, rounds: u64, seed: u64) 
                     cluster.nodes[1].restart().await;
                 }
             }
+            cluster.operator().throttle(transition, FAST).await;
             let ended = cluster.operator().ended(transition, TRANSITION_SECS_MAX).await;
             committed += u64::from(ended.committed());
             load.until_acknowledged(20).await;

@@ -8,6 +8,8 @@ use sheaf_tests::QuiverServer;
 use sheaf_transport::{HttpOptions, HyperTransport};
 use sheaf_types::{CollectionConfig, CollectionId, Metric, PointBody, PointId, StoredPoint};
 
+use crate::requests::Requests;
+
 /// The engine as a shard opens it.
 pub async fn open(options: QuiverOptions) -> Result<Quiver, EngineError> {
     Quiver::open(Arc::new(HyperTransport::aborting(HttpOptions::default())), options).await
@@ -43,6 +45,18 @@ async fn the_quiver_engine_conforms_with_small_pages() {
     let url = server.url();
     let open = async || open(QuiverOptions { page_points_max: 16, ..options(&url) }).await.unwrap();
     conformance::run(CollectionId(1), open).await;
+}
+
+/// Pages of Quiver's cost a scan of all that is before them, so there may be few.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_scan_asks_quiver_for_few_pages() {
+    const POINTS: usize = 30_000;
+    let server = QuiverServer::start().await;
+    let wire = Requests::to(&server.address()).await;
+    let engine = open(options(&wire.url)).await.unwrap();
+    conformance::long_scans_take_full_pages(&engine, CollectionId(1), POINTS).await;
+    let pages = wire.seen("POST /v1/collections/sheaf-c1/fetch");
+    assert!(pages <= POINTS / 10_000 + 6, "{pages} pages for {POINTS} points");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -30,6 +30,8 @@ struct Shared {
     done: AtomicUsize,
     delay_ms: AtomicU64,
     deliver: Notify,
+    /// The first lines of all requests.
+    seen: Mutex<Vec<String>>,
 }
 
 /// Forwards connections to a server.
@@ -50,6 +52,9 @@ impl Requests {
             while let Ok((client, _)) = listener.accept().await {
                 // A server that is down refuses; so does the wire, by ending the connection.
                 let Ok(server) = TcpStream::connect(&server).await else { continue };
+                for side in [&client, &server] {
+                    side.set_nodelay(true).expect("a connection takes it");
+                }
                 tokio::spawn(forward(client, server, Arc::clone(&for_all)));
             }
         });
@@ -72,6 +77,12 @@ impl Requests {
         self.shared.deliver.notify_one();
     }
 
+    /// Requests so far that begin like that.
+    pub fn seen(&self, begin: &str) -> usize {
+        let seen = self.shared.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.iter().filter(|line| line.starts_with(begin)).count()
+    }
+
     /// Requests that met their fault.
     pub fn done(&self) -> usize {
         self.shared.done.load(Ordering::SeqCst)
@@ -87,6 +98,8 @@ impl Drop for Requests {
 impl Shared {
     /// What happens to the request with this head.
     fn take(&self, head: &str) -> Option<Fault> {
+        let first = head.lines().next().unwrap_or_default().to_owned();
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).push(first);
         let mut set = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
         let (fault, begin, times) = (*set)?;
         if !head.starts_with(begin) {

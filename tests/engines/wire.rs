@@ -1,7 +1,8 @@
 //! A wire to PostgreSQL that does mischief to a COMMIT. Knows the protocol as far as its frames.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -11,8 +12,9 @@ use tokio::task::JoinHandle;
 
 /// What a client sends to commit.
 const COMMIT: &[u8] = b"COMMIT\0";
-/// A query without parameters.
+/// A query without parameters, and the end of one with some.
 const QUERY: u8 = b'Q';
+const SYNC: u8 = b'S';
 
 /// What happens to the next COMMIT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +32,7 @@ pub enum Mischief {
 #[derive(Default)]
 struct Shared {
     mischief: AtomicU8,
+    delay_ms: AtomicU64,
     done: AtomicUsize,
     late: Mutex<Vec<oneshot::Sender<()>>>,
 }
@@ -51,7 +54,12 @@ impl Wire {
         let (server, for_all) = (server.to_owned(), Arc::clone(&shared));
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let server = TcpStream::connect(&server).await.expect("the server runs");
+                // A server that is down refuses; so does the wire, by ending the connection.
+                let Ok(server) = TcpStream::connect(&server).await else { continue };
+                // Small frames, each of which the other side waits for.
+                for side in [&client, &server] {
+                    side.set_nodelay(true).expect("a connection takes it");
+                }
                 tokio::spawn(forward(client, server, Arc::clone(&for_all)));
             }
         });
@@ -61,6 +69,11 @@ impl Wire {
     /// This happens to the next COMMIT, once.
     pub fn set(&self, mischief: Mischief) {
         self.shared.mischief.store(mischief as u8, Ordering::SeqCst);
+    }
+
+    /// Everything that a client says waits so long before it is sent on.
+    pub fn delay(&self, ms: u64) {
+        self.shared.delay_ms.store(ms, Ordering::SeqCst);
     }
 
     /// How often mischief was done.
@@ -105,6 +118,11 @@ async fn forward(client: TcpStream, server: TcpStream, shared: Arc<Shared>) {
     let mut is_first = true;
     while let Some((kind, frame)) = read_frame(&mut from_client, is_first).await {
         is_first = false;
+        // Its frames come together, and each would wait for itself: only what ends a question does.
+        let delay_ms = shared.delay_ms.load(Ordering::SeqCst);
+        if delay_ms > 0 && (kind == QUERY || kind == SYNC) {
+            tokio::time::sleep(Duration::from_millis(delay_ms)).await;
+        }
         let is_commit = kind == QUERY && frame[5..] == *COMMIT;
         let mischief = if is_commit { shared.take() } else { Mischief::None };
         if mischief == Mischief::Mute {

@@ -136,13 +136,39 @@ impl Postgres {
         self.is_ready().await;
     }
 
-    /// Whether a process works in its folder of data, as all of a server do.
+    /// Fills its disk, or makes room on it: no file of it may grow beyond this size; `None`: any may.
+    ///
+    /// # Panics
+    /// The system's `prlimit` can't do it.
+    pub async fn limit_files(&self, bytes: Option<u64>) {
+        let soft = bytes.map_or_else(|| "unlimited".to_owned(), |bytes| bytes.to_string());
+        for process in self.processes() {
+            let arguments = [format!("--pid={process}"), format!("--fsize={soft}:")];
+            // Whose process it is may, others need rights that root may lack.
+            let mut prlimit = as_user(Command::new("prlimit"), &self.home, self.folder.path());
+            // The system's own, with the system's libraries.
+            prlimit.env_remove("LD_LIBRARY_PATH");
+            let done = prlimit.args(&arguments).output().await;
+            let done = done.unwrap_or_else(|why| panic!("prlimit (util-linux) is needed: {why}"));
+            let said = String::from_utf8_lossy(&done.stderr);
+            // Sessions come and go.
+            assert!(done.status.success() || said.contains("No such process"), "prlimit: {said}");
+        }
+    }
+
     fn has_processes(&self) -> bool {
+        !self.processes().is_empty()
+    }
+
+    /// Processes that work in its folder of data, as all of a server do.
+    fn processes(&self) -> Vec<String> {
         let data = self.data();
-        let all = std::fs::read_dir("/proc").expect("the system shows its processes");
-        let folders =
-            all.flatten().filter_map(|process| std::fs::read_link(process.path().join("cwd")).ok());
-        folders.into_iter().any(|folder| folder == data)
+        let all = std::fs::read_dir("/proc").expect("the system shows its processes").flatten();
+        let works_there = |process: &std::fs::DirEntry| {
+            std::fs::read_link(process.path().join("cwd")).is_ok_and(|folder| folder == data)
+        };
+        let ids = all.filter(works_there).map(|process| process.file_name());
+        ids.map(|id| id.to_string_lossy().into_owned()).collect()
     }
 
     async fn is_ready(&self) {

@@ -3,9 +3,11 @@
 //! Each check is a public function, so that an adapter whose database can't do something may run the others. A check
 //! panics with what it expected. It leaves no collection behind.
 
+mod depth;
 mod documents;
 mod points;
 mod queries;
+mod reference;
 mod sample;
 
 use std::future::Future;
@@ -15,6 +17,11 @@ use sheaf_types::{CollectionConfig, CollectionId, Metric};
 
 use crate::{Engine, EngineError};
 
+pub use depth::{
+    extreme_floats_are_kept_and_others_refused, filters_agree_with_a_reference_evaluator,
+    long_scans_take_full_pages, payloads_at_the_edges_are_kept, scans_are_whole_while_others_write,
+    searches_go_on_until_enough_owned_points_were_found, whole_configurations_come_back,
+};
 pub use documents::documents_are_kept_to_the_bit_and_ranked_exactly;
 pub use points::{
     batches_apply_in_order_and_tell_what_they_changed, configurations_are_kept_whole,
@@ -28,7 +35,7 @@ pub use queries::{
 };
 
 /// Runs every check, each on an engine of its own making. The engines may share one database: collection ids
-/// count up from `first`, 100 at most.
+/// count up from `first`, 200 at most.
 pub async fn run<E, F>(first: CollectionId, mut make: impl FnMut() -> F)
 where
     E: Engine,
@@ -53,6 +60,12 @@ where
     filters_agree_with_the_oracle(&make().await, id()).await;
     a_dropped_collection_is_gone_and_a_new_id_starts_empty(&make().await, id()).await;
     documents_are_kept_to_the_bit_and_ranked_exactly(&make().await, id()).await;
+    whole_configurations_come_back(&make().await, id()).await;
+    extreme_floats_are_kept_and_others_refused(&make().await, id()).await;
+    payloads_at_the_edges_are_kept(&make().await, id()).await;
+    scans_are_whole_while_others_write(&make().await, id()).await;
+    searches_go_on_until_enough_owned_points_were_found(&make().await, id()).await;
+    filters_agree_with_a_reference_evaluator(&make().await, id()).await;
 }
 
 /// A collection with nothing special.

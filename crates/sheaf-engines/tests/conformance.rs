@@ -43,3 +43,14 @@ async fn an_engine_can_be_shared_as_a_port() {
         Arc::new(Embedded::open(EmbeddedOptions::new(dir.path())).unwrap());
     assert_eq!(engine.collections().await, Ok(Vec::new()));
 }
+
+/// Points of a long scan.
+const LONG: usize = 100_000;
+
+#[tokio::test]
+async fn scans_of_100000_points_take_full_pages() {
+    conformance::long_scans_take_full_pages(&Memory::new(), CollectionId(1), LONG).await;
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Embedded::open(EmbeddedOptions::new(dir.path().join("data"))).unwrap();
+    conformance::long_scans_take_full_pages(&engine, CollectionId(1), LONG).await;
+}

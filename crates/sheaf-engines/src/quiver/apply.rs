@@ -1,4 +1,4 @@
-//! Writes: read what is there, send what differs, and settle what got no answer.
+//! Writes: see what is there, send what differs, and settle what got no answer.
 //!
 //! A write whose answer was lost may have been carried out, or may be yet. It isn't answered before the server has carried out a
 //! barrier behind it and the same batch once more: whatever was left of the first one changes nothing any more. Writes to the
@@ -73,7 +73,7 @@ impl Inner {
         validate::writes(id, held.config(), &writes)?;
         let ids: BTreeSet<PointId> = writes.iter().map(|write| write_id(write).clone()).collect();
         let _locked = held.stripes.lock(&ids).await;
-        let there = self.read(&held, ids.iter().cloned()).await?;
+        let there = self.current(&held, &ids).await?;
         let hashes = there.iter().map(|point| point.as_ref().map(|point| point.hash));
         let before: BTreeMap<&PointId, Option<PointHash>> = ids.iter().zip(hashes).collect();
         let changes = changes(&before, &writes);

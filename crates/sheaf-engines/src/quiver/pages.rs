@@ -10,7 +10,7 @@ use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
-use sheaf_types::{PointBody, PointHash, PointId};
+use sheaf_types::{PointBody, PointHash, PointId, StoredPoint};
 
 use super::server::CallError;
 use super::wire::Row;
@@ -164,6 +164,17 @@ impl Windows {
             range.take(points_max).map(|(id, known)| (id.clone(), known.clone())).collect();
         let is_all = points.len() < points_max;
         Some(Next { points, through: window.through.clone(), is_all })
+    }
+
+    /// What there is under this id, when a window knows it, and that is: nothing was written there since, nor is now.
+    fn known(&self, id: &PointId) -> Option<Option<(PointHash, PointBody)>> {
+        let state = self.state();
+        let window = state.windows.iter().rev().find(|window| window.covers(id))?;
+        match window.points.get(id) {
+            None => Some(None),
+            Some(Known::Point(hash, body)) => Some(Some((*hash, body.clone()))),
+            Some(Known::Written) => None,
+        }
     }
 
     /// A scan has gone to the end of the window that ends here; `last` is the last id that it has seen. What it has seen isn't
@@ -368,6 +379,24 @@ impl Inner {
             page.looked_through = None;
         }
         Ok(page)
+    }
+
+    /// The points with these ids, which nobody may write meanwhile. Quiver gives out one in a request, so those that a window knows aren't
+    /// asked for: a recipient has just looked where its next points will be.
+    pub async fn current(
+        &self,
+        held: &Held,
+        ids: &BTreeSet<PointId>,
+    ) -> Result<Vec<Option<StoredPoint>>, EngineError> {
+        let known: Vec<_> = ids.iter().map(|id| (id, held.windows.known(id))).collect();
+        let unknown = known.iter().filter(|(_, known)| known.is_none());
+        let unknown: Vec<PointId> = unknown.map(|(id, _)| (*id).clone()).collect();
+        let mut read = self.read(held, unknown).await?.into_iter();
+        let point = |(id, known): (&PointId, Option<Option<(PointHash, PointBody)>>)| match known {
+            Some(known) => known.map(|(hash, body)| StoredPoint { id: id.clone(), hash, body }),
+            None => read.next().flatten(),
+        };
+        Ok(known.into_iter().map(point).collect())
     }
 
     /// Those of the points that were written since the window was read, as they are now.

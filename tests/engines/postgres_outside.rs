@@ -1,0 +1,115 @@
+//! A PostgreSQL that is slow, refuses, loses answers, restarts or has a full disk, as clients of a whole cluster see it.
+
+use sheaf_tests::load::Workload;
+use sheaf_tests::{Cluster, Load, Postgres, Shape, pause_ms, under_load};
+
+use crate::wire::{Mischief, Wire};
+
+/// Points per second that a donor may copy: slow enough that faults hit a running transition.
+const COPY_POINTS_PER_S: u64 = 200;
+const FAST: u64 = 100_000;
+
+/// A cluster of an embedded shard that grows into one on PostgreSQL, and back, while `deed` does harm.
+async fn in_and_out(seed: u64, mut deed: impl AsyncFnMut(&mut Postgres, &Wire, &Load)) -> Load {
+    let mut server = Postgres::start().await;
+    server.database("shard").await;
+    let wire = Wire::to(&server.address()).await;
+    let url = server.url(&wire.address, "shard");
+    let mut cluster = Cluster::start(Shape::of(1, 0)).await;
+    let node = cluster.add_node_with(&["--engine", "pgvector", "--engine-url", &url]).await;
+    let workload = Workload { keys: 150, ..Workload::seeded(seed) };
+    let load = under_load(&mut cluster, workload, async |cluster, load| {
+        let operator = cluster.operator();
+        let grow = operator.grow_slowly(&cluster.nodes[node].url, COPY_POINTS_PER_S).await;
+        deed(&mut server, &wire, load).await;
+        operator.throttle(grow, FAST).await;
+        let _ = operator.ended(grow, 40).await.expect_committed();
+        // Now it is the only holder of half of the points.
+        deed(&mut server, &wire, load).await;
+        let ids = operator.shard_ids().await;
+        let drain = operator.drain(*ids.last().expect("two shards")).await;
+        operator.throttle(drain, COPY_POINTS_PER_S).await;
+        deed(&mut server, &wire, load).await;
+        operator.throttle(drain, FAST).await;
+        let _ = operator.ended(drain, 40).await.expect_committed();
+    })
+    .await;
+    cluster.expect_all_alive();
+    load
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_postgresql_makes_nothing_wrong() {
+    let load = in_and_out(81, async |_, wire, load| {
+        wire.delay(40);
+        load.until_acknowledged(20).await;
+        wire.delay(0);
+    })
+    .await;
+    load.expect_no_failure();
+}
+
+/// It takes no writes, it ends all sessions, and it lets nobody in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_postgresql_that_refuses_makes_nothing_wrong() {
+    in_and_out(82, async |server, _, load| {
+        let admin = server.admin("postgres").await;
+        let end_all =
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'shard'";
+        for (harm, cure) in [
+            (
+                "ALTER DATABASE shard SET default_transaction_read_only = on",
+                "ALTER DATABASE shard RESET default_transaction_read_only",
+            ),
+            (
+                "ALTER DATABASE shard WITH ALLOW_CONNECTIONS false",
+                "ALTER DATABASE shard WITH ALLOW_CONNECTIONS true",
+            ),
+            (
+                "ALTER DATABASE shard WITH CONNECTION LIMIT 1",
+                "ALTER DATABASE shard WITH CONNECTION LIMIT -1",
+            ),
+        ] {
+            for sql in [harm, end_all] {
+                admin.batch_execute(sql).await.expect("a superuser may");
+            }
+            pause_ms(300).await;
+            for sql in [cure, end_all] {
+                admin.batch_execute(sql).await.expect("a superuser may");
+            }
+        }
+        load.until_acknowledged(20).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_postgresql_whose_answers_are_lost_makes_nothing_wrong() {
+    let mut met = 0;
+    in_and_out(83, async |_, wire, load| {
+        for round in 0..6 {
+            wire.set([Mischief::Mute, Mischief::Lost, Mischief::Late][round % 3]);
+            pause_ms(150).await;
+            wire.deliver();
+        }
+        wire.set(Mischief::None);
+        met = wire.done();
+        load.until_acknowledged(20).await;
+    })
+    .await;
+    assert!(met >= 6, "only {met} answers to a COMMIT were lost");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_postgresql_with_a_full_disk_makes_nothing_wrong() {
+    in_and_out(84, async |server, _, load| {
+        // Neither its tables nor its log can be written. It ends its sessions then, and may end itself and start again.
+        server.limit_files(Some(8 * 1024)).await;
+        pause_ms(700).await;
+        server.limit_files(None).await;
+        server.kill().await;
+        server.restart().await;
+        load.until_acknowledged(20).await;
+    })
+    .await;
+}
