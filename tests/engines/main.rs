@@ -11,6 +11,7 @@ mod quiver_clients;
 mod quiver_cluster;
 mod quiver_failures;
 mod quiver_router;
+mod replicas;
 mod server;
 mod wire;
 

@@ -5,6 +5,7 @@
 pub mod conformance;
 pub mod embedded;
 pub mod filter;
+pub mod follower;
 pub mod memory;
 pub mod port;
 pub mod quiver;
@@ -13,9 +14,10 @@ pub mod validate;
 
 pub use embedded::{Embedded, EmbeddedOptions};
 pub use filter::{Filter, FilterError};
+pub use follower::Follower;
 pub use memory::Memory;
 pub use port::{
     Accept, Change, Engine, EngineError, EngineStats, Hit, Reply, Scan, ScanPage, ScannedPoint,
     Search, Write,
 };
-pub use quiver::{Quiver, QuiverOptions};
+pub use quiver::{Quiver, QuiverFollower, QuiverFollowerOptions, QuiverOptions};

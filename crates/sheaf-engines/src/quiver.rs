@@ -6,6 +6,7 @@
 
 mod apply;
 mod catalogue;
+mod follower;
 mod log;
 mod pages;
 mod pushdown;
@@ -29,6 +30,8 @@ use crate::{
     Accept, Change, Engine, EngineError, EngineStats, Filter, Hit, Reply, Scan, ScanPage, Search,
     Write,
 };
+pub use follower::{QuiverFollower, QuiverFollowerOptions};
+
 use apply::Stripes;
 use catalogue::Entry;
 use log::Log;

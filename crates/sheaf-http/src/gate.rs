@@ -4,12 +4,12 @@
 //! nothing was applied.
 
 mod collections;
-mod gather;
+pub(crate) mod gather;
 mod internal;
 mod metrics;
 mod peers;
 mod points;
-mod refusal;
+pub(crate) mod refusal;
 mod unversioned;
 
 use std::sync::Arc;
@@ -195,7 +195,7 @@ fn not_here() -> Problem {
 
 /// # Errors
 /// 400: the header is there and no number.
-fn number(headers: &HeaderMap, name: &HeaderName) -> Result<Option<u64>, Problem> {
+pub(crate) fn number(headers: &HeaderMap, name: &HeaderName) -> Result<Option<u64>, Problem> {
     let Some(value) = headers.get(name) else { return Ok(None) };
     let number = value.to_str().ok().and_then(|text| text.parse().ok());
     number.map(Some).ok_or_else(|| {
@@ -204,7 +204,7 @@ fn number(headers: &HeaderMap, name: &HeaderName) -> Result<Option<u64>, Problem
 }
 
 /// An answer that was made at this version of the map.
-fn answer(version: MapVersion, json: impl Into<Bytes>) -> Response {
+pub(crate) fn answer(version: MapVersion, json: impl Into<Bytes>) -> Response {
     let mut answer = Response::new(Body::from(json.into()));
     let content_type = HeaderValue::from_static("application/json");
     answer.headers_mut().insert(header::CONTENT_TYPE, content_type);

@@ -3,6 +3,7 @@
 //! Decides whether a failed call may have been carried out. Knows no collection and no point.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,6 +22,8 @@ pub struct Server {
     /// `http://HOST:PORT`.
     url: String,
     authorization: Option<HeaderValue>,
+    /// Requests of the data API that it has answered.
+    answered: AtomicU64,
 }
 
 /// Why a call has no good answer.
@@ -122,11 +125,16 @@ impl Server {
             EngineError::Invalid("the engine's key has characters that a header can't carry".into())
         })?;
         let url = url.trim_end_matches('/').to_owned();
-        Ok(Self { transport, url, authorization })
+        Ok(Self { transport, url, authorization, answered: AtomicU64::new(0) })
     }
 
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Requests of the data API that it has answered so far: it has counted as many, if it wasn't started anew.
+    pub fn answered(&self) -> u64 {
+        self.answered.load(Ordering::SeqCst)
     }
 
     /// Sends a request and reads the whole answer.
@@ -154,6 +162,9 @@ impl Server {
             TransportError::NotSent { .. } => CallError::NotSent(error.to_string()),
             TransportError::Lost { .. } => CallError::Lost(error.to_string()),
         })?;
+        if path.starts_with("/v1/") {
+            self.answered.fetch_add(1, Ordering::SeqCst);
+        }
         let status = answer.status();
         if status.is_success() {
             return Ok(answer.into_body());
