@@ -19,6 +19,7 @@ mod quiver_failures;
 mod quiver_index;
 mod quiver_outside;
 mod quiver_router;
+mod replicas;
 mod requests;
 mod server;
 mod wire;

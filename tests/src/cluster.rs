@@ -9,6 +9,7 @@ use crate::ask::Client;
 use crate::node::{FILE_BYTES_ANY, Node, Role};
 use crate::operate::Operator;
 use crate::patience::eventually;
+use crate::quiver::QuiverServer;
 use crate::router::Router;
 
 /// Seconds that a new cluster may take until it serves.
@@ -52,6 +53,7 @@ pub struct Cluster {
     pub routers: Vec<Node>,
     /// Shards, then standbys, in the order in which they were started.
     pub nodes: Vec<Node>,
+    pub replicas: Vec<Node>,
     all: Vec<String>,
     key: Option<String>,
     file_bytes_max: Option<u64>,
@@ -101,8 +103,8 @@ impl Cluster {
         }
         let coordinator = coordinators.remove(0);
         let (all, key) = (shape.all.clone(), shape.key.clone());
-        let (routers, nodes, others) = (Vec::new(), Vec::new(), coordinators);
-        Self { coordinator, others, routers, nodes, all, key, file_bytes_max, folder }
+        let (routers, nodes, replicas, others) = (Vec::new(), Vec::new(), Vec::new(), coordinators);
+        Self { coordinator, others, routers, nodes, replicas, all, key, file_bytes_max, folder }
     }
 
     /// The URLs of all coordinators, as a setting.
@@ -133,6 +135,25 @@ impl Cluster {
         let node = Node::try_start(Role::Shard, &name, folder, &arguments, limit).await;
         self.nodes.push(node.unwrap_or_else(|why| panic!("{why}")));
         self.nodes.len() - 1
+    }
+
+    /// Starts a replica of a shard: `follower` follows `leader`, the shard's own server. It is in no map yet.
+    pub async fn add_replica(
+        &mut self,
+        of: u64,
+        leader: &QuiverServer,
+        follower: &QuiverServer,
+    ) -> usize {
+        let name = format!("replica-{}", self.replicas.len() + 1);
+        let (of, coordinators) = (of.to_string(), self.coordinator_urls());
+        let (engine, leader) = (follower.url(), leader.url());
+        let mut arguments =
+            vec!["--of-shard", &of, "--engine-url", &engine, "--leader-url", &leader];
+        arguments.extend(coordinators.split(' ').flat_map(|url| ["--coordinator", url]));
+        arguments.extend(self.all.iter().map(String::as_str));
+        let replica = Node::start(Role::Replica, &name, self.folder.path(), &arguments).await;
+        self.replicas.push(replica);
+        self.replicas.len() - 1
     }
 
     /// The ids that a node of the first map shows when it is asked for those that it owns.
@@ -236,7 +257,7 @@ impl Cluster {
 
     fn all_nodes(&mut self) -> impl Iterator<Item = &mut Node> {
         let coordinators = std::iter::once(&mut self.coordinator).chain(&mut self.others);
-        coordinators.chain(&mut self.routers).chain(&mut self.nodes)
+        coordinators.chain(&mut self.routers).chain(&mut self.nodes).chain(&mut self.replicas)
     }
 
     /// Fails when a daemon ended by itself, or said that it panicked.

@@ -32,6 +32,7 @@ const LOG_LINES: usize = 30;
 pub enum Role {
     Coordinator,
     Shard,
+    Replica,
     Router,
 }
 
@@ -40,6 +41,7 @@ impl Role {
         match self {
             Self::Coordinator => "coordinator",
             Self::Shard => "shard",
+            Self::Replica => "replica",
             Self::Router => "router",
         }
     }
@@ -84,7 +86,7 @@ impl Node {
     ) -> Result<Self, String> {
         let mut arguments: Vec<String> = arguments.iter().map(|&text| text.to_owned()).collect();
         let is_elsewhere = arguments.iter().any(|argument| argument == "--store");
-        if role != Role::Router && !is_elsewhere {
+        if matches!(role, Role::Coordinator | Role::Shard) && !is_elsewhere {
             let data = data_dir(folder, name);
             arguments.extend(["--data-dir".to_owned(), data.display().to_string()]);
         }

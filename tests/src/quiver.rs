@@ -153,6 +153,16 @@ impl QuiverServer {
         .await;
     }
 
+    /// The same with an empty folder: all that it has after that it gets from whom it follows.
+    ///
+    /// # Panics
+    /// As of [`QuiverServer::restart`].
+    pub async fn restart_empty(&mut self) {
+        let data = self.folder.path().join("data");
+        std::fs::remove_dir_all(&data).expect("a killed server holds no file");
+        self.restart().await;
+    }
+
     /// Stops it in the middle of whatever it does; it keeps its connections.
     pub fn freeze(&self) {
         self.signal(Signal::SIGSTOP);

@@ -6,6 +6,7 @@ pub mod conformance;
 pub mod documents;
 pub mod embedded;
 pub mod filter;
+pub mod follower;
 pub mod memory;
 pub mod port;
 pub mod quiver;
@@ -15,10 +16,11 @@ pub mod validate;
 
 pub use embedded::{Embedded, EmbeddedOptions};
 pub use filter::{Filter, FilterError};
+pub use follower::Follower;
 pub use memory::Memory;
 pub use port::{
     Accept, Adoptable, Change, Engine, EngineError, EngineStats, Hit, Reply, Scan, ScanPage,
     ScannedPoint, Search, Write,
 };
-pub use quiver::{Quiver, QuiverOptions};
+pub use quiver::{Quiver, QuiverFollower, QuiverFollowerOptions, QuiverOptions};
 pub use sparse::SparseEngine;

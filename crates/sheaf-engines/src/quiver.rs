@@ -7,6 +7,7 @@
 mod adopt;
 mod apply;
 mod catalogue;
+mod follower;
 mod index;
 mod log;
 mod pages;
@@ -34,6 +35,8 @@ use crate::{
     Accept, Adoptable, Change, Engine, EngineError, EngineStats, Filter, Hit, Reply, Scan,
     ScanPage, Search, Write,
 };
+pub use follower::{QuiverFollower, QuiverFollowerOptions};
+
 use apply::Stripes;
 use catalogue::Entry;
 use index::IndexState;

@@ -5,13 +5,13 @@
 
 mod collections;
 mod documents;
-mod gather;
+pub(crate) mod gather;
 mod hybrid;
 mod internal;
 mod metrics;
 mod peers;
 mod points;
-mod refusal;
+pub(crate) mod refusal;
 mod repair;
 mod snapshot;
 mod unversioned;
@@ -236,7 +236,7 @@ fn only_of_all() -> Problem {
 
 /// # Errors
 /// 400: the header is there and no number.
-fn number(headers: &HeaderMap, name: &HeaderName) -> Result<Option<u64>, Problem> {
+pub(crate) fn number(headers: &HeaderMap, name: &HeaderName) -> Result<Option<u64>, Problem> {
     let Some(value) = headers.get(name) else { return Ok(None) };
     let number = value.to_str().ok().and_then(|text| text.parse().ok());
     number.map(Some).ok_or_else(|| {
@@ -245,7 +245,7 @@ fn number(headers: &HeaderMap, name: &HeaderName) -> Result<Option<u64>, Problem
 }
 
 /// An answer that was made at this version of the map.
-fn answer(version: MapVersion, json: impl Into<Bytes>) -> Response {
+pub(crate) fn answer(version: MapVersion, json: impl Into<Bytes>) -> Response {
     let mut answer = Response::new(Body::from(json.into()));
     let content_type = HeaderValue::from_static("application/json");
     answer.headers_mut().insert(header::CONTENT_TYPE, content_type);

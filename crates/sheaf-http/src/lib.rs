@@ -7,6 +7,7 @@ pub mod frame;
 pub mod gate;
 pub mod metrics;
 pub mod problem;
+pub mod replica;
 pub mod router;
 pub mod splitter;
 pub mod wire;

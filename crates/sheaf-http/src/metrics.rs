@@ -35,6 +35,7 @@ const UPKEEP: Duration = Duration::from_secs(5);
 pub enum Role {
     Router,
     Gate,
+    Replica,
     Coordinator,
 }
 
@@ -43,6 +44,7 @@ impl Role {
         match self {
             Self::Router => "router",
             Self::Gate => "gate",
+            Self::Replica => "replica",
             Self::Coordinator => "coordinator",
         }
     }

@@ -91,7 +91,8 @@ impl InnerRouter {
         body: Bytes,
     ) -> Result<Response, Problem> {
         allow(caller, &target)?;
-        let asked = Asked { caller: caller.clone(), headers, deadline, broadcasts: true };
+        let caller = caller.clone();
+        let asked = Asked { caller, headers, deadline, broadcasts: true, eventual: false };
         self.0.carry_out(&asked, target, Body::from(body)).await
     }
 }
@@ -132,7 +133,7 @@ async fn serve(State(api): State<Arc<Api>>, request: Request) -> Response {
     let (route, response) = match target(&parts.method, parts.uri.path()) {
         Ok(target) => {
             let route = target.route();
-            (route, api.answer(target, &parts.headers, body).await)
+            (route, api.answer(target, parts.uri.query(), &parts.headers, body).await)
         }
         Err(problem) => ("unknown", Err(problem)),
     };
@@ -154,13 +155,16 @@ struct Asked<'a> {
     deadline: Time,
     /// Whether the caller asks every shard for the same: the second one to be asked for a new collection has it already.
     broadcasts: bool,
+    /// Whether a search may show a state that is a little old.
+    eventual: bool,
 }
 
 impl Api {
     fn new(parts: RouterParts) -> Result<Self, CoordinatorsError> {
         let RouterParts { host, transport, coordinators, keys, peer_key } = parts;
         let authorization = peer_key.as_deref().map(cluster::authorization).transpose()?;
-        let shards = Shards { transport, clock: host.clock(), authorization };
+        let (clock, turns) = (host.clock(), Default::default());
+        let shards = Shards { transport, clock, authorization, turns };
         Ok(Self { host, coordinators, keys, shards })
     }
 
@@ -168,13 +172,16 @@ impl Api {
     async fn answer(
         &self,
         target: Target<'_>,
+        query: Option<&str>,
         headers: &HeaderMap,
         body: Body,
     ) -> Result<Response, Problem> {
         let caller = self.keys.caller(headers)?;
         allow(&caller, &target)?;
         let deadline = deadline(self.clock(), headers)?;
-        self.carry_out(&Asked { caller, headers, deadline, broadcasts: false }, target, body).await
+        let eventual = is_eventual(query)?;
+        let asked = Asked { caller, headers, deadline, broadcasts: false, eventual };
+        self.carry_out(&asked, target, body).await
     }
 
     async fn carry_out(
@@ -289,6 +296,21 @@ fn only_a_gates() -> Problem {
     Problem::not_found(
         "this is asked of shards, by routers; ask for /query, /query/hybrid or /fetch",
     )
+}
+
+/// What `?consistency=` says; without it, strong.
+///
+/// # Errors
+/// 400: neither word.
+fn is_eventual(query: Option<&str>) -> Result<bool, Problem> {
+    let pairs = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+    match pairs.filter(|(name, _)| *name == "consistency").map(|(_, word)| word).next_back() {
+        None | Some("strong") => Ok(false),
+        Some("eventual") => Ok(true),
+        Some(_) => Err(Problem::bad_request(
+            "consistency is neither strong nor eventual; leave it out for strong. Nothing was done",
+        )),
+    }
 }
 
 fn no_such_collection(name: &str) -> Problem {

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod coordinator;
 pub mod entropy;
 pub mod gate;
+pub mod replica;
 pub mod router;
 
 pub use clock::Clock;

@@ -43,6 +43,8 @@ pub enum Command {
     Coordinator(Box<serve::CoordinatorFlags>),
     /// Run a shard: one node of data. One that has never joined is a standby
     Shard(serve::ShardFlags),
+    /// Run a replica: it answers searches of a shard that may be a little old, from a follower of the shard's engine
+    Replica(serve::ReplicaFlags),
     /// Run a router: clients talk to it
     Router(serve::RouterFlags),
     /// See it work: a whole cluster on this machine grows, shrinks and crashes under load, and everything is checked
@@ -217,7 +219,11 @@ impl Command {
     /// Whether failures are written as JSON.
     pub fn wants_json(&self) -> bool {
         match self {
-            Self::Coordinator(_) | Self::Shard(_) | Self::Router(_) | Self::Demo(_) => false,
+            Self::Coordinator(_)
+            | Self::Shard(_)
+            | Self::Replica(_)
+            | Self::Router(_)
+            | Self::Demo(_) => false,
             Self::Status(target) | Self::Map(target) | Self::Health(target) => target.json,
             Self::Verify(args) => args.target.json,
             Self::Adopt(args) => args.target.json,
@@ -248,6 +254,7 @@ impl Command {
         match self {
             Self::Coordinator(flags) => serve::coordinator(flags).await,
             Self::Shard(flags) => serve::shard(flags).await,
+            Self::Replica(flags) => serve::replica(flags).await,
             Self::Router(flags) => serve::router(flags).await,
             Self::Demo(args) => crate::demo::run(args).await,
             Self::Status(target) => status::run(target).await,

@@ -17,7 +17,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 
 pub use settings::{
-    Common, CoordinatorSettings, EngineKind, LogFormat, RouterSettings, ShardSettings,
+    Common, CoordinatorSettings, EngineKind, LogFormat, ReplicaSettings, RouterSettings,
+    ShardSettings,
 };
 
 /// What the operator commands read from the environment; a daemon isn't bothered by it.

@@ -6,11 +6,11 @@ use clap::CommandFactory;
 use serde::Serialize;
 
 use crate::cli::Cli;
-use crate::config::{Common, CoordinatorSettings, RouterSettings, ShardSettings};
+use crate::config::{Common, CoordinatorSettings, ReplicaSettings, RouterSettings, ShardSettings};
 
 const OPERATIONS: &str = include_str!("../../../docs/OPERATIONS.md");
 const README: &str = include_str!("../../../README.md");
-const DAEMONS: [&str; 3] = ["coordinator", "shard", "router"];
+const DAEMONS: [&str; 4] = ["coordinator", "shard", "replica", "router"];
 
 /// The cells of the settings' table: role, flag, environment, TOML, default, meaning.
 fn rows() -> Vec<Vec<String>> {
@@ -54,6 +54,7 @@ fn the_table_of_settings_has_every_name_of_the_file_and_of_the_environment() {
     let mut known = names(&Common::default());
     known.append(&mut names(&CoordinatorSettings::default()));
     known.append(&mut names(&ShardSettings::default()));
+    known.append(&mut names(&ReplicaSettings::default()));
     known.append(&mut names(&RouterSettings::default()));
     let documented: BTreeSet<String> = rows().iter().map(|row| row[3].clone()).collect();
     assert_eq!(documented, known);

@@ -5,6 +5,7 @@
 mod coordinator;
 mod engine;
 mod listen;
+mod replica;
 mod router;
 mod shard;
 pub mod store;
@@ -19,6 +20,7 @@ use crate::client::Failure;
 use crate::config::{self, EngineKind, Loaded, LogFormat, RoleSettings};
 
 pub use coordinator::run as coordinator;
+pub use replica::run as replica;
 pub use router::run as router;
 pub use shard::run as shard;
 
@@ -224,6 +226,38 @@ pub struct ShardFlags {
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     adopt: bool,
+    /// A coordinator; repeat it for several
+    #[arg(long, value_name = "URL")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    coordinator: Vec<String>,
+}
+
+/// `sheaf replica`
+#[derive(Clone, Debug, Default, Args, Serialize)]
+pub struct ReplicaFlags {
+    #[command(flatten)]
+    #[serde(flatten)]
+    common: CommonFlags,
+    /// The shard whose searches it answers
+    #[arg(long, value_name = "ID")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    of_shard: Option<u64>,
+    /// The Quiver server that follows the shard's own: http://HOST:PORT
+    #[arg(long, value_name = "URL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    engine_url: Option<String>,
+    /// The key that it is shown; better given in the environment or in the file
+    #[arg(long, value_name = "KEY")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    engine_key: Option<String>,
+    /// The shard's own Quiver server: http://HOST:PORT
+    #[arg(long, value_name = "URL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    leader_url: Option<String>,
+    /// The key that it is shown; better given in the environment or in the file
+    #[arg(long, value_name = "KEY")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    leader_key: Option<String>,
     /// A coordinator; repeat it for several
     #[arg(long, value_name = "URL")]
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -60,6 +60,13 @@ pub struct Shown {
     pub index_ready: bool,
 }
 
+impl Entry {
+    /// Whether this id in the catalogue is an entry's.
+    pub fn is_one(id: &str) -> bool {
+        id != OWNER
+    }
+}
+
 fn entry_id(id: CollectionId) -> String {
     format!("collection-{}", id.0)
 }
@@ -153,8 +160,13 @@ impl Inner {
     }
 
     async fn entries(&self) -> Result<Vec<(String, Value)>, EngineError> {
+        self.entries_as_read().await.map_err(CallError::into_engine_error)
+    }
+
+    /// The points of the catalogue, each with its id.
+    pub async fn entries_as_read(&self) -> Result<Vec<(String, Value)>, CallError> {
         let body = json!({"offset": 0, "limit": ENTRIES_MAX, "with_payload": true});
-        let rows = self.fetch(CATALOGUE, &body).await.map_err(CallError::into_engine_error)?;
+        let rows = self.fetch(CATALOGUE, &body).await?;
         let read = |row: wire::Row| {
             let payload = row.payload.and_then(|text| serde_json::from_str(&text).ok());
             (row.id.as_str().to_owned(), payload.unwrap_or(Value::Null))

@@ -24,6 +24,8 @@ pub struct Server {
     authorization: Option<HeaderValue>,
     /// Calls that got no answer: the server may have been restarted then.
     silences: AtomicU64,
+    /// Requests of the data API that it has answered.
+    answered: AtomicU64,
 }
 
 /// Why a call has no good answer.
@@ -125,7 +127,8 @@ impl Server {
             EngineError::Invalid("the engine's key has characters that a header can't carry".into())
         })?;
         let url = url.trim_end_matches('/').to_owned();
-        Ok(Self { transport, url, authorization, silences: AtomicU64::new(0) })
+        let (silences, answered) = (AtomicU64::new(0), AtomicU64::new(0));
+        Ok(Self { transport, url, authorization, silences, answered })
     }
 
     pub fn url(&self) -> &str {
@@ -135,6 +138,11 @@ impl Server {
     /// Calls so far that got no answer.
     pub fn silences(&self) -> u64 {
         self.silences.load(Ordering::Acquire)
+    }
+
+    /// Requests of the data API that it has answered so far: it has counted as many, if it wasn't started anew.
+    pub fn answered(&self) -> u64 {
+        self.answered.load(Ordering::SeqCst)
     }
 
     /// Sends a request and reads the whole answer.
@@ -165,6 +173,9 @@ impl Server {
             TransportError::NotSent { .. } => CallError::NotSent(error.to_string()),
             TransportError::Lost { .. } => CallError::Lost(error.to_string()),
         })?;
+        if path.starts_with("/v1/") {
+            self.answered.fetch_add(1, Ordering::SeqCst);
+        }
         let status = answer.status();
         if status.is_success() {
             return Ok(answer.into_body());

@@ -78,7 +78,8 @@ impl Api {
     }
 }
 
-fn matches(hits: &[Hit], shown: Shown) -> Result<Vec<u8>, EngineError> {
+/// The answer to a search.
+pub(crate) fn matches(hits: &[Hit], shown: Shown) -> Result<Vec<u8>, EngineError> {
     let mut json = b"{\"matches\":[".to_vec();
     for hit in hits {
         append(&mut json, &hit.id, Some(hit.score), hit.body.as_ref(), shown)?;

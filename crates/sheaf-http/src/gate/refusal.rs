@@ -9,7 +9,7 @@ use crate::metrics::{self, Role};
 use crate::problem::Problem;
 
 /// The problem that says why a request was not served. With a `refusal` in it, asking again is safe.
-pub(super) fn problem(not_served: NotServed) -> Problem {
+pub(crate) fn problem(not_served: NotServed) -> Problem {
     match not_served {
         NotServed::Refused(refusal) => refused(&refusal),
         NotServed::Engine(error) => engine(error),

@@ -117,20 +117,29 @@ pub(super) struct Gathered {
 }
 
 impl Api {
-    /// Asks every shard the same; `Err`: the answer to the client, who gets no part of it.
+    /// Asks every shard the same; `Err`: the answer to the client, who gets no part of it. Of a search one shard's answer is handed on
+    /// while it arrives, and replicas may be asked.
     pub(super) async fn gather(
         &self,
         asked: &Asked<'_>,
         map: Arc<Map>,
         path: String,
         body: Bytes,
-        stream_one: bool,
+        is_search: bool,
     ) -> Result<Gathered, Response> {
         let whole = Ask { method: Method::POST, path: path.clone(), reads: true, stream: false };
         let single = Ask { method: Method::POST, path, reads: true, stream: true };
+        let turn = self.shards.next_turn();
+        let (whole, single, eventual) = (&whole, &single, is_search && asked.eventual);
         let send = |call: Call, map: Arc<Map>| {
-            let alone = stream_one && map.shards().len() == 1;
-            self.shards.ask(if alone { &single } else { &whole }, body.clone(), call, map)
+            let body = body.clone();
+            async move {
+                if eventual {
+                    return self.shards.ask_any(whole, body, call, map, turn).await;
+                }
+                let alone = is_search && map.shards().len() == 1;
+                self.shards.ask(if alone { single } else { whole }, body, call, map).await
+            }
         };
         let mut ended = self.host.run(map, Op::Gather, asked.deadline, send).await;
         match ended.verdict {

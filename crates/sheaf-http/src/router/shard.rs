@@ -3,6 +3,7 @@
 //! Decides what a status code means: done, refused, surely not applied, or unknown. Never asks twice.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,12 +23,16 @@ use crate::wire::{ANSWER_BYTES_MAX, MAP_VERSION, SHARD, TIMEOUT_MS, map_version}
 
 /// Milliseconds that a router waits for an answer after the shard should have given it.
 const GRACE_MS: u64 = 50;
+/// Milliseconds that a replica may take for a search before the next one is asked.
+const REPLICA_MS_MAX: u64 = 1_000;
 
 /// How shards are reached: the client, the clock and the key that is shown.
 pub(super) struct Shards {
     pub transport: Arc<dyn Transport>,
     pub clock: Clock,
     pub authorization: Option<HeaderValue>,
+    /// Searches so far: each shard's readers take turns by it.
+    pub turns: AtomicUsize,
 }
 
 /// What is asked of each shard.
@@ -72,7 +77,61 @@ impl Shards {
         call: Call,
         map: Arc<Map>,
     ) -> (Outcome, Option<Reply>) {
-        let request = match self.request(ask, body, &call, &map) {
+        let url = map.shard(call.shard).map(|shard| shard.primary_url.clone());
+        self.ask_at(url.as_deref(), ask, body, call).await
+    }
+
+    /// The number of a search, for [`Self::ask_any`].
+    pub fn next_turn(&self) -> usize {
+        self.turns.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Makes a reading call to the shard or one of its replicas, each in its turn, and to the next when that gives no answer. What the shard
+    /// itself says counts when nobody answers.
+    pub async fn ask_any(
+        &self,
+        ask: &Ask,
+        body: Bytes,
+        call: Call,
+        map: Arc<Map>,
+        turn: usize,
+    ) -> (Outcome, Option<Reply>) {
+        let entry = map.shard(call.shard);
+        let urls: Vec<&str> = entry.map(|entry| entry.urls().collect()).unwrap_or_default();
+        let first = turn.wrapping_add(call.shard.0 as usize) % urls.len().max(1);
+        let mut own = None;
+        for at in (0..urls.len()).map(|step| (first + step) % urls.len()) {
+            let is_own = at == 0;
+            let answer_by = if is_own { call.answer_by } else { self.replica_answers_by(&call) };
+            let call = Call { answer_by, ..call.clone() };
+            let (outcome, reply) = self.ask_at(Some(urls[at]), ask, body.clone(), call).await;
+            if matches!(outcome, Outcome::Done { .. }) {
+                return (outcome, reply);
+            }
+            if is_own {
+                own = Some((outcome, reply));
+            }
+        }
+        match own {
+            Some(own) => own,
+            None => self.ask_at(None, ask, body, call).await,
+        }
+    }
+
+    /// A replica that doesn't answer must leave time for the others.
+    fn replica_answers_by(&self, call: &Call) -> Time {
+        let left_ms = self.clock.until(call.answer_by).as_millis() as u64;
+        self.clock.now().plus_ms((left_ms / 4).min(REPLICA_MS_MAX))
+    }
+
+    async fn ask_at(
+        &self,
+        url: Option<&str>,
+        ask: &Ask,
+        body: Bytes,
+        call: Call,
+    ) -> (Outcome, Option<Reply>) {
+        let request = match self.request(url, ask, body, &call) {
             Ok(request) => request,
             Err(problem) => return (Outcome::Failed, Some(own_reply(problem))),
         };
@@ -101,15 +160,15 @@ impl Shards {
 
     fn request(
         &self,
+        url: Option<&str>,
         ask: &Ask,
         body: Bytes,
         call: &Call,
-        map: &Map,
     ) -> Result<Request<Bytes>, Problem> {
-        let shard = map.shard(call.shard).ok_or_else(|| {
+        let url = url.ok_or_else(|| {
             Problem::internal(format!("{} is not in the map that chose it", call.shard))
         })?;
-        let uri = format!("{}{}", shard.primary_url.trim_end_matches('/'), ask.path);
+        let uri = format!("{}{}", url.trim_end_matches('/'), ask.path);
         let ms_left = self.clock.until(call.answer_by).as_millis().max(1) as u64;
         let mut request = Request::builder()
             .method(ask.method.clone())
@@ -124,7 +183,7 @@ impl Shards {
             request = request.header(header::AUTHORIZATION, authorization);
         }
         request.body(body).map_err(|error| {
-            let (id, url) = (call.shard, &shard.primary_url);
+            let id = call.shard;
             Problem::internal(format!(
                 "{id} can't be asked at {url:?}: {error}; nothing was applied"
             ))

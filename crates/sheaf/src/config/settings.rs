@@ -160,6 +160,41 @@ impl RoleSettings for ShardSettings {
     const ROLE: &'static str = "shard";
 }
 
+/// A replica's own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ReplicaSettings {
+    pub listen: String,
+    /// The shard whose searches it answers.
+    pub of_shard: Option<u64>,
+    /// `http://HOST:PORT` of the follower.
+    pub engine_url: Option<String>,
+    pub engine_key: Option<String>,
+    /// `http://HOST:PORT` of the server that the follower follows.
+    pub leader_url: Option<String>,
+    pub leader_key: Option<String>,
+    #[serde(rename = "coordinator", deserialize_with = "one_or_many")]
+    pub coordinators: Vec<String>,
+}
+
+impl Default for ReplicaSettings {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:7800".to_owned(),
+            of_shard: None,
+            engine_url: None,
+            engine_key: None,
+            leader_url: None,
+            leader_key: None,
+            coordinators: Vec::new(),
+        }
+    }
+}
+
+impl RoleSettings for ReplicaSettings {
+    const ROLE: &'static str = "replica";
+}
+
 /// A router's own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

@@ -69,16 +69,29 @@ fn quiver(common: &Common, settings: &ShardSettings, complaints: &mut Complaints
             .add("the engine quiver needs --engine-url http://HOST:PORT, a server of its own");
         return None;
     };
+    let url = quiver_url(common, "engine_url", url, complaints)?;
+    Some(Place::Quiver { url, key: settings.engine_key.clone(), adopts: settings.adopt })
+}
+
+/// The URL of a Quiver server, which is the setting `name`.
+pub fn quiver_url(
+    common: &Common,
+    name: &str,
+    url: &str,
+    complaints: &mut Complaints,
+) -> Option<String> {
     if url.contains('@') {
         // Not shown: it may be a secret.
-        complaints.add("engine_url has a user or a password in it; give http://HOST:PORT of the Quiver server, and --engine-key");
+        complaints.add(format!(
+            "{name} has a user or a password in it; give http://HOST:PORT of the Quiver server, and its key as a setting of its own"
+        ));
         return None;
     }
-    let url = check::node_url("engine_url", url, complaints)?;
+    let url = check::node_url(name, url, complaints)?;
     if !is_local(&url) {
         refuse_open_wire(common, &format!("the Quiver server at {url}"), complaints);
     }
-    Some(Place::Quiver { url, key: settings.engine_key.clone(), adopts: settings.adopt })
+    Some(url)
 }
 
 fn pgvector(
