@@ -99,7 +99,7 @@ async fn documents_are_ranked_as_one_quiver_node_ranks_them_and_move_to_the_bit(
     let operator = cluster.operator();
     let url = cluster.nodes[2].url.clone();
     let changes = async {
-        let grow = operator.grow_slowly(&url, 300).await;
+        let grow = operator.grow_slowly(&url, 40).await;
         let ended = operator.ended(grow, 120).await.expect_committed();
         assert!(ended.report["points"].as_u64() > Some(50), "{}", ended.report);
         let drain = operator.drain(1).await;

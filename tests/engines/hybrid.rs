@@ -247,20 +247,20 @@ async fn a_hybrid_search_is_the_same_while_a_cluster_grows_and_shrinks() {
     let operator = cluster.operator();
     let url = cluster.nodes[2].url.clone();
     let changes = async {
-        let transition = operator.grow_slowly(&url, 200).await;
+        let transition = operator.grow_slowly(&url, 50).await;
         let _ = operator.ended(transition, 120).await.expect_committed();
         let transition = operator.drain(1).await;
         let _ = operator.ended(transition, 120).await.expect_committed();
     };
-    tokio::pin!(changes);
-    let mut rounds = 0;
-    loop {
-        tokio::select! {
-            () = &mut changes => break,
-            () = expect_same(&router.client, "moving", &asked) => rounds += 1,
+    let mut answered = 0;
+    let asking = async {
+        for question in asked.iter().cycle() {
+            expect_same(&router.client, "moving", std::slice::from_ref(question)).await;
+            answered += 1;
         }
-    }
-    assert!(rounds > 0, "the changes were over before all was asked once");
+    };
+    tokio::select! { () = changes => {}, () = asking => {} }
+    assert!(answered > 20, "the changes were over after {answered} questions");
     expect_same(&router.client, "moving", &asked).await;
     cluster.expect_all_alive();
 }

@@ -77,3 +77,54 @@ async fn points_move_between_an_embedded_shard_and_quiver_and_back_to_the_bit() 
     assert_eq!(operator.verify().await, 300);
     cluster.expect_all_alive();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shard_on_quiver_is_started_from_its_snapshot_and_has_what_it_had() {
+    let mut server = QuiverServer::start().await;
+    let mut cluster = Cluster::start(Shape::of(1, 0)).await;
+    let quiver = add_quiver_node(&mut cluster, &server).await;
+    cluster.operator().add_first_shard(&cluster.nodes[quiver].url).await;
+    cluster.create_collection("points").await;
+    let router = cluster.router(0);
+    let write = async |from: u64, count: u64| {
+        let points: Vec<_> = (from..from + count).map(|n| (format!("p{n}"), n)).collect();
+        router.put("points", &points).await.expect("every shard is up");
+    };
+    write(0, 300).await;
+    let folder = cluster.folder().join("snapshot");
+    let body = json!({ "destination": folder });
+    let made = router.client.post("/v1/snapshot", &body).await.expect("it answers");
+    let made = made.expect_ok("snapshot");
+    // A second one there is refused, and Quiver goes on writing: its log isn't taken for torn.
+    let again = router.client.post("/v1/snapshot", &body).await.expect("it answers");
+    again.expect_problem(409, "the same destination");
+    write(300, 100).await;
+    assert_eq!(cluster.operator().verify().await, 400);
+    for (number, shard) in made["shards"].as_array().expect("shards").iter().enumerate() {
+        let node = &mut cluster.nodes[number];
+        node.kill().await;
+        std::fs::remove_dir_all(node.data_dir()).expect("the folder is the test's own");
+        let copy = shard["data_dir"].as_str().expect("a path");
+        std::fs::rename(copy, node.data_dir()).expect("both are in temporary folders");
+        if let Some(copy) = shard["engine"].as_str() {
+            server.kill().await;
+            std::fs::remove_dir_all(server.data_dir()).expect("the folder is the test's own");
+            std::fs::rename(copy, server.data_dir()).expect("both are in temporary folders");
+            server.restart().await;
+        }
+    }
+    cluster.coordinator.kill().await;
+    for node in &mut cluster.nodes {
+        node.restart().await;
+    }
+    cluster.coordinator.restart().await;
+    let found = sheaf_tests::eventually("the restored shards are audited", 60, || async {
+        let audit = cluster.operator().client.get("/cluster/verify").await;
+        let audit = audit.map_err(|gone| gone.to_string())?.body;
+        if audit["ok"] == true { Ok(audit) } else { Err(audit.to_string()) }
+    })
+    .await;
+    let points = found["shards"].as_array().expect("shards").iter();
+    assert_eq!(points.filter_map(|shard| shard["points"].as_u64()).sum::<u64>(), 300);
+    cluster.expect_all_alive();
+}

@@ -119,6 +119,11 @@ impl QuiverServer {
         server
     }
 
+    /// Where its data is.
+    pub fn data_dir(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
     /// `HOST:PORT` of its REST API.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.rest.number)
@@ -208,7 +213,7 @@ impl QuiverServer {
         command.env("QUIVER_INSECURE", "true");
         command.env("QUIVER_REST_ADDR", self.address());
         command.env("QUIVER_GRPC_ADDR", format!("127.0.0.1:{}", self.grpc.number));
-        command.env("QUIVER_DATA_DIR", self.folder.path().join("data"));
+        command.env("QUIVER_DATA_DIR", self.data_dir());
         command.envs(self.settings.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
         let mut shell = command.spawn().unwrap_or_else(|why| panic!("can't run sh: {why}"));

@@ -330,16 +330,17 @@ fn refuse(config: &CollectionConfig, reason: &str) -> Result<(), EngineError> {
     )))
 }
 
-fn encoded(text: &str) -> percent_encoding::PercentEncode<'_> {
-    percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC)
-}
+/// What of a collection's name is encoded: Quiver's own have nothing else.
+const NAME: &percent_encoding::AsciiSet =
+    &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'_');
 
-/// The path of a collection. One that was there before Sheaf may have any name.
+/// The path of a collection. One that was there before Sheaf may have any name that Quiver takes.
 pub fn path_of(quiver: &str) -> String {
-    format!("/v1/collections/{}", encoded(quiver))
+    format!("/v1/collections/{}", percent_encoding::utf8_percent_encode(quiver, NAME))
 }
 
 /// The path of a point. Every byte that could mean something in a path is encoded, `.` too.
 pub fn point_path(quiver: &str, id: &PointId) -> String {
-    format!("{}/points/{}", path_of(quiver), encoded(id.as_str()))
+    let id = percent_encoding::utf8_percent_encode(id.as_str(), percent_encoding::NON_ALPHANUMERIC);
+    format!("{}/points/{id}", path_of(quiver))
 }

@@ -106,7 +106,7 @@ impl Inner {
         let mut body = String::from("{\"vector\":");
         wire::push_vector(&mut body, vector);
         body.push_str(&format!(r#","k":{MARK_HITS},"ef_search":{MARK_EF}}}"#));
-        let path = format!("/v1/collections/{}/query", held.name());
+        let path = format!("{}/query", super::catalogue::path_of(held.name()));
         let answer = self.server.call(Method::POST, &path, Bytes::from(body), deadline).await?;
         wire::read_rows(&answer).map_err(|error| CallError::Lost(error.to_string()))
     }

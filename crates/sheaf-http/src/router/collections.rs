@@ -96,6 +96,8 @@ impl Api {
     ) -> Result<Response, Problem> {
         let config: CollectionConfig = intake::json(&body)?;
         asked.caller.need(Role::Admin, &config.name)?;
+        sheaf_engines::validate::makes_sense(&config)
+            .map_err(|why| Problem::bad_request(format!("{why}; nothing was created")))?;
         let key = idempotency_key(asked.headers);
         let path = "/cluster/collections";
         let answer =

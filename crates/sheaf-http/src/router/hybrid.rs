@@ -16,6 +16,7 @@ use sheaf_engines::sparse::Statistics;
 use sheaf_map::Map;
 use sheaf_router::merge::{self, Ranked};
 use sheaf_router::{Op, Verdict, fuse};
+use sheaf_types::limits::K_MAX;
 use sheaf_types::{MapVersion, Metric, PlacementKey};
 
 use super::gather::{Gathered, listed, not_merged, not_understood};
@@ -211,8 +212,11 @@ fn merged(
         sparse.push(lists.sparse);
         text.push(lists.text);
     }
-    let best = |lists, lower| merge::best(lists, depth, lower).map_err(|error| not_merged(&error));
-    Ok([best(dense, metric.lower_is_better())?, best(sparse, false)?, best(text, false)?])
+    let best =
+        |lists, depth, lower| merge::best(lists, depth, lower).map_err(|error| not_merged(&error));
+    // A shard gives no more neighbours than that, so of more than that it isn't known which are the nearest.
+    let dense = best(dense, depth.min(K_MAX), metric.lower_is_better())?;
+    Ok([dense, best(sparse, depth, false)?, best(text, depth, false)?])
 }
 
 fn shown_ids<'a>(list: &'a [Listed<'_>]) -> Vec<&'a str> {

@@ -101,6 +101,8 @@ async fn a_key_does_what_its_role_and_scope_allow_and_nothing_else() {
 async fn a_collection_that_makes_no_sense_is_refused_before_it_is_in_the_catalogue() {
     let client = Client::new(Cluster::of(2)).await;
     for (config, status, named) in [
+        (json!({ "name": "x", "dim": 2, "index": "colbert" }), 400, "multivector"),
+        (json!({ "name": "x", "dim": 2, "multivector": true }), 400, "similarity"),
         (json!({ "name": "x", "dim": 0 }), 400, "dimension"),
         (json!({ "name": "x", "dim": 2, "colour": "red" }), 400, "colour"),
         (json!({ "name": "x", "dim": 2, "metric": "hamming" }), 400, "hamming"),

@@ -161,7 +161,9 @@ async fn what_no_engine_can_is_501_with_the_reason_and_metrics_are_open() {
     let text = String::from_utf8(metrics.body.to_vec()).unwrap();
     assert!(text.contains("sheaf_requests_total"), "{text}");
     let client = Client { key: Some("k"), ..client };
-    let answer = client.post("/v1/collections/words/query/text", &json!({})).await;
-    assert_eq!(answer.status, 501);
-    assert!(!answer.detail().is_empty());
+    for path in ["/v1/collections/words/query/text", "/v1/collections/words/points:text"] {
+        let answer = client.post(path, &json!({})).await;
+        assert_eq!(answer.status, 501, "{path}");
+        assert!(!answer.detail().is_empty());
+    }
 }
