@@ -32,12 +32,12 @@ use sheaf_types::{MapVersion, ShardId, Time};
 
 pub use peers::HttpPeers;
 
-use crate::auth::{Caller, Keys, Role};
+use crate::auth::{Caller, Keys};
 use crate::metrics as measures;
 use crate::problem::Problem;
-use crate::router::InnerRouter;
+use crate::router::{self, InnerRouter};
 use crate::router::intake;
-use crate::router::target::{self, Segment, Target};
+use crate::router::target::{self, Target};
 use crate::wire::directive::HeardMap;
 use crate::wire::{MAP_VERSION, SHARD};
 use documents::Kind;
@@ -150,72 +150,42 @@ impl Api {
         target: Target<'_>,
         body: Body,
     ) -> Result<Response, Problem> {
-        let read = |name: &Segment<'_>| asked.caller.need(Role::Read, &name.text);
-        let write = |name: &Segment<'_>| asked.caller.need(Role::Write, &name.text);
+        router::allow(&asked.caller, &target)?;
         let body = || intake::body(self.host.clock(), asked.deadline, body);
         match target {
-            Target::Get(name, id) => {
-                read(&name)?;
-                self.get(asked, &name.text, &id.text).await
-            }
+            Target::Get(name, id) => self.get(asked, &name.text, &id.text).await,
             Target::Upsert(name) => {
-                write(&name)?;
                 self.upsert(asked, &name.text, BATCH_POINTS_MAX, body().await?).await
             }
             Target::Bulk(name) => {
-                write(&name)?;
                 self.upsert(asked, &name.text, BULK_POINTS_MAX, body().await?).await
             }
             Target::Delete(name) => {
-                write(&name)?;
                 self.delete_of(asked, &name.text, Kind::Points, body().await?).await
             }
-            Target::Query(name) => {
-                read(&name)?;
-                self.query(asked, &name.text, body().await?).await
-            }
-            Target::Fetch(name) => {
-                read(&name)?;
-                self.fetch(asked, &name.text, body().await?).await
-            }
-            Target::Count(name) => {
-                read(&name)?;
-                self.count(asked, &name.text, body().await?).await
-            }
+            Target::Query(name) => self.query(asked, &name.text, body().await?).await,
+            Target::Fetch(name) => self.fetch(asked, &name.text, body().await?).await,
+            Target::Count(name) => self.count(asked, &name.text, body().await?).await,
             Target::HybridStatistics(name) => {
-                read(&name)?;
                 self.hybrid_statistics(asked, &name.text, body().await?).await
             }
             Target::HybridLists(name) => {
-                read(&name)?;
                 self.hybrid_lists(asked, &name.text, body().await?).await
             }
-            Target::GetPoints(name) => {
-                read(&name)?;
-                self.get_points(asked, &name.text, body().await?).await
-            }
+            Target::GetPoints(name) => self.get_points(asked, &name.text, body().await?).await,
             Target::UpsertDocuments(name) => {
-                write(&name)?;
                 self.upsert_documents(asked, &name.text, body().await?).await
             }
             Target::DeleteDocuments(name) => {
-                write(&name)?;
                 self.delete_of(asked, &name.text, Kind::Documents, body().await?).await
             }
             Target::QueryDocuments(name) => {
-                read(&name)?;
                 self.query_documents(asked, &name.text, body().await?).await
             }
-            Target::Snapshot => {
-                asked.caller.need_everywhere(Role::Admin)?;
-                self.snapshot(asked, body().await?).await
-            }
+            Target::Snapshot => self.snapshot(asked, body().await?).await,
             Target::Hybrid(_) => Err(only_of_all()),
             Target::ListCollections => self.list_collections(asked).await,
-            Target::ShowCollection(name) => {
-                read(&name)?;
-                self.show_collection(asked, &name.text).await
-            }
+            Target::ShowCollection(name) => self.show_collection(asked, &name.text).await,
             Target::CreateCollection | Target::DropCollection(_) => Err(not_here()),
             Target::Unsupported(what) => Err(what.problem()),
         }

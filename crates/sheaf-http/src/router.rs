@@ -321,7 +321,7 @@ fn no_such_collection(name: &str) -> Problem {
 
 /// # Errors
 /// 403: the caller's key isn't for this. What can't be judged by the path alone is judged later.
-fn allow(caller: &Caller, target: &Target<'_>) -> Result<(), Problem> {
+pub(crate) fn allow(caller: &Caller, target: &Target<'_>) -> Result<(), Problem> {
     match target {
         Target::ListCollections | Target::CreateCollection | Target::Unsupported(_) => Ok(()),
         Target::ShowCollection(name)
