@@ -116,6 +116,8 @@ pub struct Held {
     pub map: Option<Arc<Map>>,
     pub order: Option<Order>,
     pub clean: bool,
+    /// It may hold the only copy of what another shard owns (ADR 0006).
+    pub unproven: bool,
 }
 
 /// Who changed a point in an engine.
@@ -125,6 +127,8 @@ pub enum By {
     Request,
     /// The gate itself: ingest or sweep.
     Gate,
+    /// Nobody: it was there before Sheaf.
+    Found,
 }
 
 /// What remains when everything should be over.

@@ -100,6 +100,10 @@ impl World {
             }
         }
         let current = record.map.version();
+        if record.unproven {
+            let url = self.gates.first().map_or_else(String::new, |node| node.url.clone());
+            unclean.push((NodeId(0), format!("{url}: the cluster isn't proven")));
+        }
         let versions = self
             .routers
             .iter()
@@ -126,10 +130,16 @@ impl World {
         }
         let version = record.map.as_ref().map(|map| map.version());
         if entry.is_some()
-            && (version != Some(current.version()) || record.order.is_some() || !record.clean)
+            && (version != Some(current.version())
+                || record.order.is_some()
+                || !record.clean
+                || record.unproven)
         {
             let order = record.order.as_ref().map(|order| order.order.transition);
-            return Some(format!("has map {version:?}, order {order:?}, clean {}", record.clean));
+            let (clean, unproven) = (record.clean, record.unproven);
+            return Some(format!(
+                "has map {version:?}, order {order:?}, clean {clean}, unproven {unproven}"
+            ));
         }
         let foreign = node.engine.find(|collection, key| {
             let owner = current.owner(key);

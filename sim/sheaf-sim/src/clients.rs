@@ -94,9 +94,15 @@ impl Clients {
         OpId(self.next_op)
     }
 
-    fn stamp(&mut self) -> Stamp {
+    /// A name for the next write.
+    pub fn stamp(&mut self) -> Stamp {
         self.next_stamp += 1;
         self.next_stamp
+    }
+
+    /// All ids that clients name.
+    pub fn ids(&self) -> &[PointId] {
+        &self.ids
     }
 
     /// Calls that haven't ended.
@@ -187,18 +193,20 @@ impl World {
 
     fn invoke(&mut self, client: u32, router: u32, request: Arc<ClientRequest>, tries: u32) {
         let items = match &request.work {
-            Work::Upsert(points) => points.len(),
-            Work::Delete(ids) => ids.len(),
+            Work::Upsert(points) | Work::Insert(points) => points.len(),
+            Work::Delete(ids) | Work::Discard(ids) => ids.len(),
             Work::Get(_) | Work::Gather => 1,
         };
         let mut ops = Vec::with_capacity(items);
         for item in 0..items {
             let collection = Arc::clone(&request.collection);
             let call = match &request.work {
-                Work::Upsert(points) => {
+                Work::Upsert(points) | Work::Insert(points) => {
                     Call::Upsert { collection, points: vec![points[item].clone()] }
                 }
-                Work::Delete(ids) => Call::Delete { collection, ids: vec![ids[item].clone()] },
+                Work::Delete(ids) | Work::Discard(ids) => {
+                    Call::Delete { collection, ids: vec![ids[item].clone()] }
+                }
                 Work::Get(id) => Call::Get { collection, id: id.clone() },
                 Work::Gather => Call::Gather { collection },
             };
@@ -302,7 +310,7 @@ fn why(reply: &Reply) -> String {
 pub fn answer_of(work: &Work, item: u32, reply: &Reply) -> Answer {
     match reply {
         Reply::Client(ClientReply::Done(found)) => match work {
-            Work::Upsert(_) | Work::Delete(_) => Answer::Done,
+            Work::Upsert(_) | Work::Delete(_) | Work::Insert(_) | Work::Discard(_) => Answer::Done,
             Work::Get(_) => Answer::Point(found.points.first().map(|(_, stamp)| *stamp)),
             Work::Gather => Answer::Points(found.points.clone()),
         },

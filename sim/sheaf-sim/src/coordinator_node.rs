@@ -334,6 +334,7 @@ impl World {
                 };
                 self.coordinator_event(n, Event::Identified { url, identity });
             }
+            Purpose::Repair { number } => self.repair_answered(number, reply),
             Purpose::Frame { .. }
             | Purpose::GateMap
             | Purpose::RouterMap { .. }

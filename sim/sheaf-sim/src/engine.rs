@@ -31,6 +31,8 @@ pub struct Engine {
     collections: BTreeMap<CollectionId, BTreeMap<PointId, Cell>>,
     /// Writes of unknown outcome that may still be applied.
     late: BTreeMap<PointAt, Write>,
+    /// Points of collections that nobody has taken over yet, by the collection's name.
+    found: BTreeMap<String, BTreeMap<PointId, Stamp>>,
 }
 
 /// The body of a point that a client writes: the stamp names the write.
@@ -49,7 +51,23 @@ impl Engine {
     }
 
     pub fn points(&self) -> u64 {
-        self.collections.values().map(|points| points.len() as u64).sum()
+        let own: usize = self.collections.values().map(BTreeMap::len).sum();
+        let found: usize = self.found.values().map(BTreeMap::len).sum();
+        (own + found) as u64
+    }
+
+    /// Has a point from before Sheaf.
+    pub fn put_found(&mut self, name: &str, id: PointId, stamp: Stamp) {
+        self.found.entry(name.to_owned()).or_default().insert(id, stamp);
+    }
+
+    /// Makes what is there under a collection's name that collection, in place.
+    pub fn take_over(&mut self, id: CollectionId, name: &str) -> Vec<Change> {
+        let found = self.found.remove(name).unwrap_or_default();
+        let stored = |(point, stamp)| Write::Upsert(StoredPoint::new(id, point, body_of(stamp)));
+        let writes = found.into_iter().map(stored).collect();
+        self.collections.entry(id).or_default();
+        self.apply(id, writes).0
     }
 
     pub fn contents(&self) -> impl Iterator<Item = (PointAt, Stamp)> + '_ {

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use sheaf_checkers::{By, Fact, NodeId, PointAt};
+use sheaf_checkers::{By, Fact, NodeId, PointAt, Stamp};
 use sheaf_gate::{EngineCall, EngineReply, Event, JobId, Outcome, Scope, Token, Write};
-use sheaf_types::{CollectionId, PlacementKey, StoredPoint, mark};
+use sheaf_types::{CollectionId, PlacementKey, PointId, StoredPoint, mark};
 
 use crate::dice::Dice;
 use crate::engine::{Change, body_of, id_of};
 use crate::gate_node::Question;
 use crate::machine::Proc;
-use crate::wire::{DataRequest, Found, Work};
+use crate::wire::{DataRequest, Found, Inserted, Work};
 use crate::world::{Happening, World};
 
 /// An engine call under way.
@@ -24,15 +24,14 @@ pub struct EngineOp {
 #[derive(Clone, Debug)]
 enum Kind {
     /// The call is there until it takes effect.
-    Core {
-        job: JobId,
-        call: Option<EngineCall>,
-    },
+    Core { job: JobId, call: Option<EngineCall> },
     Request {
         token: Token,
         request: Arc<DataRequest>,
         collection: CollectionId,
         scope: Scope,
+        /// What an insert found when it began; nothing else is written to its points until its end.
+        inserted: Vec<(PointId, Inserted)>,
     },
 }
 
@@ -51,9 +50,7 @@ impl Kind {
             Self::Core { call, .. } => {
                 matches!(call, Some(EngineCall::Apply { .. } | EngineCall::CreateCollection { .. }))
             }
-            Self::Request { request, .. } => {
-                matches!(request.work, Work::Upsert(_) | Work::Delete(_))
-            }
+            Self::Request { request, .. } => !matches!(request.work, Work::Get(_) | Work::Gather),
         }
     }
 }
@@ -81,7 +78,15 @@ impl World {
         collection: CollectionId,
         scope: Scope,
     ) {
-        self.begin_op(gate, Kind::Request { token, request, collection, scope });
+        let engine = &self.gates[gate as usize].engine;
+        let inserted = match &request.work {
+            Work::Insert(points) => points
+                .iter()
+                .map(|(id, stamp)| (id.clone(), compare(*stamp, engine.get(collection, id))))
+                .collect(),
+            _ => Vec::new(),
+        };
+        self.begin_op(gate, Kind::Request { token, request, collection, scope, inserted });
     }
 
     fn begin_op(&mut self, gate: u32, kind: Kind) {
@@ -166,12 +171,13 @@ impl World {
             Kind::Core { .. } => {
                 Answered::Core(EngineReply::Failed { reason: "unavailable".to_owned() })
             }
-            Kind::Request { request, collection, scope, .. } => {
+            Kind::Request { request, collection, scope, inserted, .. } => {
                 let missing = !self.gates[gate as usize].engine.has(collection);
                 if unavailable || missing {
                     return Answered::Request(Outcome::Failed, Found::default());
                 }
-                self.serve(gate, &request, collection, &scope, unknown)
+                let found = Found { inserted, ..Found::default() };
+                self.serve(gate, &request, (collection, &scope), found, unknown)
             }
         }
     }
@@ -184,6 +190,9 @@ impl World {
                 writes.truncate(self.disk(gate).below(writes.len() as u64 + 1) as usize);
             }
         }
+        if let EngineCall::CreateCollection { id, config } = &call {
+            self.take_over(gate, *id, &config.name);
+        }
         let page_max = self.knobs.engine_page_max;
         let (changes, reply) = self.gates[gate as usize].engine.carry_out(call, page_max);
         self.tell_changes(gate, By::Gate, changes);
@@ -194,8 +203,8 @@ impl World {
         &mut self,
         gate: u32,
         request: &DataRequest,
-        collection: CollectionId,
-        scope: &Scope,
+        (collection, scope): (CollectionId, &Scope),
+        found: Found,
         unknown: bool,
     ) -> Answered {
         let accepts = |key: PlacementKey| match scope {
@@ -207,24 +216,28 @@ impl World {
                 let engine = &self.gates[gate as usize].engine;
                 let stamp = engine.get(collection, id).filter(|_| accepts(id.placement_key()));
                 let points = stamp.map(|stamp| (id.clone(), stamp)).into_iter().collect();
-                return Answered::Request(Outcome::Done, Found { points });
+                return Answered::Request(Outcome::Done, Found { points, ..found });
             }
             Work::Gather => {
                 let points = self.gates[gate as usize].engine.gather(collection, accepts);
-                return Answered::Request(Outcome::Done, Found { points });
+                return Answered::Request(Outcome::Done, Found { points, ..found });
             }
-            Work::Upsert(_) | Work::Delete(_) => {}
+            Work::Upsert(_) | Work::Delete(_) | Work::Insert(_) | Work::Discard(_) => {}
         }
-        let writes = writes_of(collection, request);
+        let mut writes = writes_of(collection, request);
+        let is_there = |write: &Write| {
+            found.inserted.iter().any(|(id, it)| id == id_of(write) && *it != Inserted::New)
+        };
+        writes.retain(|write| !is_there(write));
         self.barrier(gate, collection, &writes);
         let forgets = self.knobs.engine_forgets;
         if !unknown && forgets > 0.0 && self.disk(gate).chance(forgets) {
-            return Answered::Request(Outcome::Done, Found::default());
+            return Answered::Request(Outcome::Done, found);
         }
         if !unknown {
             let (changes, _) = self.gates[gate as usize].engine.apply(collection, writes);
             self.tell_changes(gate, By::Request, changes);
-            return Answered::Request(Outcome::Done, Found::default());
+            return Answered::Request(Outcome::Done, found);
         }
         self.serve_unclearly(gate, collection, writes);
         Answered::Request(Outcome::Unknown, Found::default())
@@ -288,6 +301,17 @@ impl World {
         }
     }
 
+    /// What was there before Sheaf is of a collection now.
+    fn take_over(&mut self, gate: u32, id: CollectionId, name: &str) {
+        let node = &mut self.gates[gate as usize];
+        let map = &self.store.record().map;
+        let shard = map.shard_by_url(&node.url).map(|entry| entry.id);
+        for Change { point, before, after } in node.engine.take_over(id, name) {
+            let (node, by) = (NodeId(gate), By::Found);
+            self.fact(Fact::Applied { node, shard, by, point, before, after });
+        }
+    }
+
     fn tell_changes(&mut self, gate: u32, by: By, changes: Vec<Change>) {
         let shard = self.gates[gate as usize].record.shard;
         for Change { point, before, after } in changes {
@@ -297,17 +321,26 @@ impl World {
     }
 }
 
+/// What an insert does with a point where this is.
+fn compare(stray: Stamp, there: Option<Stamp>) -> Inserted {
+    match there {
+        None => Inserted::New,
+        Some(stamp) if stamp == stray => Inserted::Equal,
+        Some(_) => Inserted::Differs,
+    }
+}
+
 /// What a request writes; nothing, if it reads.
 fn writes_of(collection: CollectionId, request: &DataRequest) -> Vec<Write> {
     match &request.work {
         Work::Get(_) | Work::Gather => Vec::new(),
-        Work::Upsert(points) => points
+        Work::Upsert(points) | Work::Insert(points) => points
             .iter()
             .map(|(id, stamp)| {
                 Write::Upsert(StoredPoint::new(collection, id.clone(), body_of(*stamp)))
             })
             .collect(),
-        Work::Delete(ids) => ids.iter().cloned().map(Write::Delete).collect(),
+        Work::Delete(ids) | Work::Discard(ids) => ids.iter().cloned().map(Write::Delete).collect(),
     }
 }
 

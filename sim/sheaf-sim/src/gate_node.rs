@@ -18,6 +18,7 @@ use crate::gate_engine::EngineOp;
 use crate::machine::Proc;
 use crate::record_disk::RecordDisk;
 use crate::row::Row;
+use crate::turns::Turns;
 use crate::wire::{CallId, DataReply, DataRequest, Found, Message, Purpose, Reply, Work};
 use crate::world::{Happening, World};
 
@@ -60,6 +61,7 @@ pub struct GateNode {
     pub ops: Row<EngineOp>,
     pub next_op: u64,
     ledger: VecDeque<Persist>,
+    turns: Turns,
     /// The ledger's file, if the next start has to read it: the power went in the middle of a write.
     disk: Option<RecordDisk>,
 }
@@ -77,6 +79,7 @@ impl GateNode {
             ops: Row::default(),
             next_op: 0,
             ledger: VecDeque::new(),
+            turns: Turns::default(),
             disk: None,
         }
     }
@@ -97,14 +100,17 @@ pub fn held(record: &GateRecord) -> Held {
         map: record.map.clone(),
         order: record.order.as_ref().map(|order| order.order.clone()),
         clean: record.clean,
+        unproven: record.unproven,
     }
 }
 
 fn points_at(collection: CollectionId, work: &Work, found: &Found) -> Vec<PointAt> {
     let at = |id: &PointId| PointAt { collection, id: id.clone() };
     match work {
-        Work::Upsert(points) => points.iter().map(|(id, _)| at(id)).collect(),
-        Work::Delete(ids) => ids.iter().map(at).collect(),
+        Work::Upsert(points) | Work::Insert(points) => {
+            points.iter().map(|(id, _)| at(id)).collect()
+        }
+        Work::Delete(ids) | Work::Discard(ids) => ids.iter().map(at).collect(),
         Work::Get(id) => vec![at(id)],
         Work::Gather => found.points.iter().map(|(id, _)| at(id)).collect(),
     }
@@ -143,6 +149,7 @@ impl World {
         mark!(stage.is_none() && !node.record.clean, "a gate dies while it has to sweep");
         node.core = None;
         node.questions = Row::default();
+        node.turns = Turns::default();
         let ledger = std::mem::take(&mut node.ledger);
         let torn = self.knobs.record_torn;
         if let Some(persist) = ledger.front()
@@ -254,6 +261,7 @@ impl World {
             return;
         }
         let question = self.gates[gate as usize].questions.remove(token.0);
+        self.turn_ends(gate, token);
         match (question, answer) {
             (Some(Question::Control(call)), Answer::Directed(Ok(report))) => {
                 self.fact(Fact::Reported { node, report: report.clone() });
@@ -319,12 +327,18 @@ impl World {
             Some(found) => {
                 let points = points_at(collection, &request.work, &found);
                 let fact = match &request.work {
-                    Work::Upsert(_) | Work::Delete(_) => {
-                        Fact::Acknowledged { node, shard, version, points }
+                    Work::Upsert(_) | Work::Delete(_) | Work::Insert(_) => {
+                        Some(Fact::Acknowledged { node, shard, version, points })
                     }
-                    Work::Get(_) | Work::Gather => Fact::Served { node, shard, version, points },
+                    Work::Get(_) | Work::Gather => {
+                        Some(Fact::Served { node, shard, version, points })
+                    }
+                    // Of what another shard owns.
+                    Work::Discard(_) => None,
                 };
-                self.fact(fact);
+                if let Some(fact) = fact {
+                    self.fact(fact);
+                }
                 DataReply::Done { version, found }
             }
         };
@@ -355,8 +369,8 @@ impl World {
             }
             Message::Data(request) => {
                 let asked = Request {
-                    version: Some(request.version),
-                    shard: Some(request.shard),
+                    version: request.version,
+                    shard: request.shard,
                     collection: (*request.collection).to_owned(),
                     operation: operation_of(&request.work),
                     deadline: now.plus_ms(request.timeout_ms),
@@ -370,7 +384,8 @@ impl World {
                     found: None,
                 };
                 node.questions.add(token.0, Question::Data(Box::new(data)));
-                Event::Requested { token, request: asked }
+                let Some(request) = node.turns.begin(token, asked) else { return };
+                Event::Requested { token, request }
             }
             Message::MapWanted { .. } | Message::Client(_) | Message::Ask(_) => return,
         };
@@ -387,8 +402,34 @@ impl World {
             Question::Data(data) if data.call == call => Some(Token(token)),
             _ => None,
         });
-        if let Some(token) = token {
+        let Some(token) = token else { return };
+        if !self.gates[gate as usize].turns.waits(token) {
             self.gate_event(gate, Event::RequestAbandoned { token });
+        }
+        let questions = &mut self.gates[gate as usize].questions;
+        let was_let_through = |question: &Question| matches!(question, Question::Data(data) if data.version > MapVersion(0));
+        if !questions.get(token.0).is_some_and(was_let_through) {
+            questions.remove(token.0);
+            self.turn_ends(gate, token);
+        }
+    }
+
+    /// A request is over: a write that waited for it may begin.
+    fn turn_ends(&mut self, gate: u32, token: Token) {
+        if self.gates[gate as usize].turns.end(token)
+            && let Some(life) = self.life(Proc::Gate(gate))
+        {
+            self.queue.plan(self.now_us, Happening::Turn { gate, life });
+        }
+    }
+
+    /// Has the writes begin that may now.
+    pub fn take_turns(&mut self, gate: u32, life: u32) {
+        let now = self.clock(Proc::Gate(gate));
+        while self.life(Proc::Gate(gate)) == Some(life) {
+            let next = self.gates[gate as usize].turns.next(now);
+            let Some((token, request)) = next else { return };
+            self.gate_event(gate, Event::Requested { token, request });
         }
     }
 
@@ -446,7 +487,12 @@ fn operation_of(work: &Work) -> Operation {
             ids: points.iter().map(|(id, _)| id.clone()).collect(),
             change: Change::Upsert,
         },
+        Work::Insert(points) => Operation::Write {
+            ids: points.iter().map(|(id, _)| id.clone()).collect(),
+            change: Change::Insert,
+        },
         Work::Delete(ids) => Operation::Write { ids: ids.clone(), change: Change::Delete },
+        Work::Discard(ids) => Operation::Write { ids: ids.clone(), change: Change::Discard },
         Work::Get(id) => Operation::Read { ids: vec![id.clone()] },
         Work::Gather => Operation::Gather,
     }

@@ -21,6 +21,8 @@ pub struct Knobs {
     pub safety_us: u64,
     /// Every id is written once before anything goes wrong.
     pub preload: bool,
+    /// The first shards are those of a cluster that was there before Sheaf, with strays (ADR 0006).
+    pub adopted: bool,
 
     pub delay_min_us: u64,
     pub delay_mean_us: u64,
@@ -120,6 +122,7 @@ pub fn draw(seed: u64) -> (Knobs, Habits) {
     habits.draw(&mut dice);
     knobs.draw_limits(&mut Dice::new(seed, Purpose::Knobs, 1));
     knobs.draw_records(&mut Dice::new(seed, Purpose::Knobs, 2));
+    knobs.adopted = Dice::new(seed, Purpose::Knobs, 3).chance(0.125);
     // Few seeds are long; what happens in them happens slowly, so that they cost no more than others.
     if dice.chance(0.02) {
         knobs.safety_us = dice.between(130, 200) * 1_000_000;
@@ -176,6 +179,7 @@ impl Knobs {
             ids: 40,
             safety_us: 12_000_000,
             preload: true,
+            adopted: false,
             delay_min_us: 200,
             delay_mean_us: 1_000,
             straggler: 0.0,
@@ -282,6 +286,7 @@ impl Knobs {
             ids: self.ids,
             safety_us: self.safety_us,
             preload: self.preload,
+            adopted: self.adopted,
             engine_page_max: self.engine_page_max,
             clock_skew: self.clock_skew,
             limits: self.limits,

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 pub const SEEDS_MIN: u64 = 100_000;
 
 /// Every mark, in the order of letters.
-pub const DECLARED: [&str; 165] = [
+pub const DECLARED: [&str; 171] = [
     "a batch is applied in part",
     "a cancel comes too late",
     "a change of the catalogue waits for the fence",
@@ -61,6 +61,7 @@ pub const DECLARED: [&str; 165] = [
     "a gate dies while it has to sweep",
     "a gate has to sweep before it is prepared",
     "a gate learns of a commit that came after its own transition",
+    "a gate learns that it is unproven",
     "a gate refuses a deposed coordinator",
     "a gate refuses a late directive",
     "a gate refuses to start on a record with a flipped bit",
@@ -129,6 +130,7 @@ pub const DECLARED: [&str; 165] = [
     "a transition is cancelled in Prepare",
     "a transition is cancelled in the queue",
     "a transition is given up because a recipient is gone",
+    "a transition is wanted of a cluster that is unproven",
     "a transition that waited became impossible",
     "a transition that waits, or is none, is steered",
     "a write is lost on its way and may have been applied",
@@ -141,6 +143,7 @@ pub const DECLARED: [&str; 165] = [
     "a write's outcome is forgotten",
     "all servers die at once",
     "an abort ends without a recipient that is silent",
+    "an adopted cluster is proven",
     "an answer comes that nobody waits for any more",
     "an answer comes to a process that has died since it asked",
     "an answer to an earlier stream or a second one comes",
@@ -158,6 +161,9 @@ pub const DECLARED: [&str; 165] = [
     "an operator's cancel races the commit and loses",
     "an operator's change waits for the fence",
     "an outgoing write fails",
+    "an unproven gate finds nothing that it doesn't own",
+    "an unproven gate finds strays",
+    "an unproven gate refuses a delete",
     "dirty ids are drained under the fence",
     "dirty ids are read for a stream that was given up",
     "dirty ids can't be read and stay dirty",

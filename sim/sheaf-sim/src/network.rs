@@ -230,7 +230,7 @@ impl World {
     pub fn overdue(&mut self, call: CallId) {
         let Some(open) = self.network.open.get(call.0).cloned() else { return };
         if let Proc::Gate(gate) = open.to
-            && let Purpose::Data { .. } = open.purpose
+            && let Purpose::Data { .. } | Purpose::Repair { .. } = open.purpose
             && let Some(life) = self.life(open.to)
             && self.way(open.from, open.to).chance(0.5)
         {

@@ -78,7 +78,7 @@ fn options_of(options: &WishOptions) -> AskedOptions {
 }
 
 /// A collection as the simulator makes them.
-fn config_of(name: &str) -> CollectionConfig {
+pub fn config_of(name: &str) -> CollectionConfig {
     CollectionConfig {
         name: name.to_owned(),
         dim: 1,
@@ -112,23 +112,28 @@ impl World {
         }
         self.operator.built += 1;
         match self.operator.built {
+            1 if self.drawn.adopted => {
+                self.adopt();
+                self.queue.plan(self.now_us + 20_000, Happening::Operate);
+            }
             1 => {
                 let shards =
                     (0..self.drawn.first_shards).map(|n| NewShard::at(&url_of(n))).collect();
                 self.ask(Ask::AddShards { shards }, Manner::Must);
                 self.queue.plan(self.now_us + 20_000, Happening::Operate);
             }
-            2 => {
+            2 if !self.drawn.adopted => {
                 self.ask(Ask::CreateCollection { config: config_of(LASTING) }, Manner::Must);
                 self.queue.plan(self.now_us + 20_000, Happening::Operate);
             }
-            3 => {
+            3 if !self.drawn.adopted => {
                 self.preload();
                 self.queue.plan(self.now_us + 20_000, Happening::Operate);
             }
             _ => {
                 self.start_clients();
                 self.begin_safety();
+                self.queue.plan(self.now_us, Happening::Repair);
             }
         }
     }

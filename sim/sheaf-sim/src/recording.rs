@@ -268,7 +268,7 @@ impl Recording {
             Message::Client(_) => "client",
             Message::Ask(_) => "ask",
         };
-        if matches!(from, Proc::Client(_) | Proc::Operator) {
+        if matches!(from, Proc::Client(_) | Proc::Operator | Proc::Coordinator(_)) {
             let lane = self.lane(from);
             for operation in std::mem::take(&mut self.unsent) {
                 self.operations[operation].lane = Some(lane);
@@ -391,6 +391,7 @@ impl Recording {
                 let by = match by {
                     By::Request => "request",
                     By::Gate => "gate",
+                    By::Found => "found",
                 };
                 self.contents.push(Content { at, lane, point, stamp: *after, by });
             }

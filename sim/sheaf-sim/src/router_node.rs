@@ -181,8 +181,8 @@ impl World {
         };
         let left_ms = call.answer_by.ms_since(self.clock(proc));
         let request = DataRequest {
-            version: call.version,
-            shard: call.shard,
+            version: Some(call.version),
+            shard: Some(call.shard),
             collection: Arc::clone(&running.request.collection),
             work: part_of(&running.request.work, &call.items),
             timeout_ms: left_ms,
@@ -271,8 +271,10 @@ impl World {
 pub fn op_of(work: &Work) -> Op {
     let key = |id: &PointId| -> PlacementKey { id.placement_key() };
     match work {
-        Work::Upsert(points) => Op::Write { keys: points.iter().map(|(id, _)| key(id)).collect() },
-        Work::Delete(ids) => Op::Write { keys: ids.iter().map(key).collect() },
+        Work::Upsert(points) | Work::Insert(points) => {
+            Op::Write { keys: points.iter().map(|(id, _)| key(id)).collect() }
+        }
+        Work::Delete(ids) | Work::Discard(ids) => Op::Write { keys: ids.iter().map(key).collect() },
         Work::Get(id) => Op::Read { keys: vec![key(id)] },
         Work::Gather => Op::Gather,
     }
@@ -288,7 +290,7 @@ pub fn part_of(work: &Work, items: &[u32]) -> Work {
         Work::Delete(ids) => {
             Work::Delete(items.iter().filter_map(|item| ids.get(*item as usize).cloned()).collect())
         }
-        Work::Get(id) => Work::Get(id.clone()),
-        Work::Gather => Work::Gather,
+        // A repair doesn't go through routers.
+        Work::Get(_) | Work::Gather | Work::Insert(_) | Work::Discard(_) => work.clone(),
     }
 }

@@ -23,6 +23,18 @@ pub enum Work {
     Delete(Vec<PointId>),
     Get(PointId),
     Gather,
+    /// Upserts those that aren't there: half of a repair.
+    Insert(Vec<(PointId, Stamp)>),
+    /// Deletes points that the gate doesn't own: the other half.
+    Discard(Vec<PointId>),
+}
+
+/// What an insert found where it was to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inserted {
+    New,
+    Equal,
+    Differs,
 }
 
 /// A client's request to a router.
@@ -33,20 +45,21 @@ pub struct ClientRequest {
     pub timeout_ms: u64,
 }
 
-/// A router's request to a gate.
+/// A request to a gate: a router's, or one of a repair, which names no map.
 #[derive(Clone, Debug)]
 pub struct DataRequest {
-    pub version: MapVersion,
-    pub shard: ShardId,
+    pub version: Option<MapVersion>,
+    pub shard: Option<ShardId>,
     pub collection: Arc<str>,
     pub work: Work,
     pub timeout_ms: u64,
 }
 
-/// What was found by a request; nothing for writes.
+/// What was found by a request; nothing for clients' writes.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
     pub points: Vec<(PointId, Stamp)>,
+    pub inserted: Vec<(PointId, Inserted)>,
 }
 
 /// A gate's answer to a router.
@@ -123,4 +136,5 @@ pub enum Purpose {
     Data { operation: u64, call: sheaf_router::CallId },
     Client { number: u32 },
     Ask { number: u64 },
+    Repair { number: u64 },
 }

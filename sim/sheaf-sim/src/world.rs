@@ -18,6 +18,7 @@ use crate::operator::Operator;
 use crate::plan::{PhaseName, Plan, Step};
 use crate::queue::Queue;
 use crate::recording::Recorder;
+use crate::repairs::Repairs;
 use crate::router_node::RouterNode;
 use crate::stats::Stats;
 use crate::store::Store;
@@ -132,6 +133,17 @@ pub enum Happening {
     Heal,
     /// Whether all is quiet is looked at.
     LookAround,
+    /// Writes at a gate that waited for others to end may begin.
+    Turn {
+        gate: u32,
+        life: u32,
+    },
+    /// Strays are looked for, and some brought to their owners.
+    Repair,
+    /// A step of a repair that was begun before.
+    Errand {
+        number: u64,
+    },
 }
 
 /// How far a run is.
@@ -176,6 +188,7 @@ pub struct World {
     pub routers: Vec<RouterNode>,
     pub clients: Clients,
     pub operator: Operator,
+    pub repairs: Repairs,
     pub panel: Panel,
     pub violation: Option<Violation>,
     /// The clients' calls, when they are to be compared.
@@ -220,6 +233,7 @@ impl World {
             routers: (0..drawn.routers).map(|_| RouterNode::default()).collect(),
             clients: Clients::new(&drawn, &steps),
             operator: Operator::default(),
+            repairs: Repairs::default(),
             panel: Panel::default(),
             violation: None,
             history: None,
@@ -294,9 +308,9 @@ impl World {
                 self.network.caller(*call)
             }
             Happening::Wake { proc, .. } | Happening::Boot { proc, .. } => Some(*proc),
-            Happening::HungUp { gate, .. } | Happening::Fsync { gate, .. } => {
-                Some(Proc::Gate(*gate))
-            }
+            Happening::HungUp { gate, .. }
+            | Happening::Fsync { gate, .. }
+            | Happening::Turn { gate, .. } => Some(Proc::Gate(*gate)),
             // An engine may be another process: it goes on while its gate is frozen.
             Happening::Engine { gate, applied, .. } => applied.then_some(Proc::Gate(*gate)),
             Happening::Store { coordinator, applied, .. } => {
@@ -356,6 +370,9 @@ impl World {
             }
             Happening::Heal => self.heal(),
             Happening::LookAround => self.look_around(),
+            Happening::Turn { gate, life } => self.take_turns(gate, life),
+            Happening::Repair => self.repair(),
+            Happening::Errand { number } => self.run_errand(number),
         }
     }
 
@@ -500,6 +517,9 @@ impl World {
             Happening::SpeedUp { proc } => (21, proc.code(), 0),
             Happening::Heal => (22, 0, 0),
             Happening::LookAround => (23, 0, 0),
+            Happening::Turn { gate, .. } => (24, u64::from(*gate), 0),
+            Happening::Repair => (25, 0, 0),
+            Happening::Errand { number } => (26, *number, 0),
         };
         self.trace.fold(&[self.now_us, kind, a, b]);
     }

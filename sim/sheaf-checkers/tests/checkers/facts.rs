@@ -154,6 +154,7 @@ pub fn held(revision: u64, map: &Arc<Map>, order: Option<Order>) -> Held {
         revision: Revision(revision),
         map: Some(Arc::clone(map)),
         order,
+        unproven: false,
         clean: true,
     }
 }
