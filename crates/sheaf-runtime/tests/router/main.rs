@@ -256,3 +256,18 @@ async fn a_late_reply_of_an_abandoned_round_is_not_part_of_the_answer() {
     let replies: Vec<(u64, u64)> = ended.replies.into_values().collect();
     assert_eq!(replies, [(1, 4), (2, 4)]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_router_that_is_seldom_needed_asks_for_a_map_with_its_first_request() {
+    let source = Coordinators::new(vec![Some(map("c", 3, 1))]);
+    let options = KeeperOptions { on_demand: true, ..KeeperOptions::default() };
+    let (host, keeper) =
+        RouterHost::new(Clock::starting_at(Time(1_000)), source.clone(), options, 7);
+    tokio::spawn(keeper);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(source.asked.lock().unwrap().is_empty());
+    let found = host.look_for_newer_map(Duration::from_secs(1)).await;
+    assert_eq!(found.map(|map| map.version()), Some(MapVersion(3)));
+    source.set(0, Some(map("c", 4, 2)));
+    assert_eq!(at_least(&host, 4).await, Some(4), "from then on it hears of new ones");
+}
