@@ -1,6 +1,7 @@
 //! A snapshot through a router: every shard's copy is one that the cluster can be started from.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 use sheaf_tests::{Client, Cluster, Shape, eventually};
@@ -95,6 +96,14 @@ async fn a_snapshot_that_cannot_be_whole_is_refused_and_says_what_was_written() 
     let answer = router.post("/v1/snapshot", &json!({})).await.expect("it answers");
     answer.expect_problem(400, "no destination");
 
+    let tries = AtomicUsize::new(0);
+    // The second shard has just joined.
+    eventually("the shards are at rest", 30, || async {
+        let number = tries.fetch_add(1, Ordering::Relaxed);
+        let made = snapshot(&router, &folder.join(format!("rest-{number}"))).await;
+        if made.status.is_success() { Ok(()) } else { Err(made.to_string()) }
+    })
+    .await;
     snapshot(&router, &folder.join("once")).await.expect_ok("the first");
     let again = snapshot(&router, &folder.join("once")).await;
     again.expect_problem(409, "the same destination");

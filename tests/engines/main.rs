@@ -22,6 +22,7 @@ mod quiver_router;
 mod replicas;
 mod requests;
 mod server;
+mod text;
 mod wire;
 
 use std::sync::Arc;

@@ -8,6 +8,7 @@ pub mod binary;
 pub mod cli;
 pub mod cluster;
 mod contended;
+pub mod embedder;
 pub mod etcd;
 pub mod load;
 pub mod node;

@@ -35,9 +35,9 @@ pub use peers::HttpPeers;
 use crate::auth::{Caller, Keys};
 use crate::metrics as measures;
 use crate::problem::Problem;
-use crate::router::{self, InnerRouter};
 use crate::router::intake;
 use crate::router::target::{self, Target};
+use crate::router::{self, InnerRouter};
 use crate::wire::directive::HeardMap;
 use crate::wire::{MAP_VERSION, SHARD};
 use documents::Kind;
@@ -169,9 +169,7 @@ impl Api {
             Target::HybridStatistics(name) => {
                 self.hybrid_statistics(asked, &name.text, body().await?).await
             }
-            Target::HybridLists(name) => {
-                self.hybrid_lists(asked, &name.text, body().await?).await
-            }
+            Target::HybridLists(name) => self.hybrid_lists(asked, &name.text, body().await?).await,
             Target::GetPoints(name) => self.get_points(asked, &name.text, body().await?).await,
             Target::UpsertDocuments(name) => {
                 self.upsert_documents(asked, &name.text, body().await?).await
@@ -183,11 +181,10 @@ impl Api {
                 self.query_documents(asked, &name.text, body().await?).await
             }
             Target::Snapshot => self.snapshot(asked, body().await?).await,
-            Target::Hybrid(_) => Err(only_of_all()),
+            Target::Hybrid(_) | Target::UpsertText(_) | Target::QueryText(_) => Err(only_of_all()),
             Target::ListCollections => self.list_collections(asked).await,
             Target::ShowCollection(name) => self.show_collection(asked, &name.text).await,
             Target::CreateCollection | Target::DropCollection(_) => Err(not_here()),
-            Target::Unsupported(what) => Err(what.problem()),
         }
     }
 }
@@ -200,7 +197,7 @@ fn not_here() -> Problem {
 
 fn only_of_all() -> Problem {
     Problem::not_implemented(
-        "lists are fused once those of all shards are merged, so a hybrid search is answered by a router; ask one",
+        "text is embedded, and lists are fused once those of all shards are merged, by a router; ask one",
     )
 }
 

@@ -3,6 +3,7 @@
 pub mod auth;
 pub mod coordinator;
 pub mod drain;
+pub mod embedding;
 pub mod frame;
 pub mod gate;
 pub mod metrics;

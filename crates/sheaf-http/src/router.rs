@@ -14,6 +14,7 @@ mod points;
 mod shard;
 mod snapshot;
 pub(crate) mod target;
+mod text;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +36,7 @@ use sheaf_types::Time;
 pub use cluster::{Coordinators, CoordinatorsError};
 
 use crate::auth::{Caller, Keys, Role};
+use crate::embedding::Models;
 use crate::metrics;
 use crate::metrics::gauges::Gauges;
 use crate::problem::Problem;
@@ -54,6 +56,8 @@ pub struct RouterParts {
     pub keys: Keys,
     /// The key that shards are shown; `None`: none.
     pub peer_key: Option<String>,
+    /// Of the collections whose texts this router embeds.
+    pub models: Models,
 }
 
 /// The routes of a router.
@@ -102,6 +106,7 @@ struct Api {
     coordinators: Coordinators,
     keys: Keys,
     shards: Shards,
+    models: Models,
 }
 
 async fn readyz(State(api): State<Arc<Api>>) -> Response {
@@ -161,11 +166,11 @@ struct Asked<'a> {
 
 impl Api {
     fn new(parts: RouterParts) -> Result<Self, CoordinatorsError> {
-        let RouterParts { host, transport, coordinators, keys, peer_key } = parts;
+        let RouterParts { host, transport, coordinators, keys, peer_key, models } = parts;
         let authorization = peer_key.as_deref().map(cluster::authorization).transpose()?;
         let (clock, turns) = (host.clock(), Default::default());
         let shards = Shards { transport, clock, authorization, turns };
-        Ok(Self { host, coordinators, keys, shards })
+        Ok(Self { host, coordinators, keys, shards, models })
     }
 
     /// Who asks is judged before anything else is said.
@@ -230,6 +235,14 @@ impl Api {
                 let body = self.body(asked, body).await?;
                 self.query_documents(asked, &name, body).await
             }
+            Target::UpsertText(name) => {
+                let body = self.body(asked, body).await?;
+                self.upsert_text(asked, &name, body).await
+            }
+            Target::QueryText(name) => {
+                let body = self.body(asked, body).await?;
+                self.query_text(asked, &name, body).await
+            }
             Target::Snapshot => {
                 let body = self.body(asked, body).await?;
                 self.snapshot(body).await
@@ -248,7 +261,6 @@ impl Api {
                 self.create_collection(asked, body).await
             }
             Target::DropCollection(name) => self.drop_collection(asked, &name).await,
-            Target::Unsupported(what) => Err(what.problem()),
         }
     }
 
@@ -323,7 +335,7 @@ fn no_such_collection(name: &str) -> Problem {
 /// 403: the caller's key isn't for this. What can't be judged by the path alone is judged later.
 pub(crate) fn allow(caller: &Caller, target: &Target<'_>) -> Result<(), Problem> {
     match target {
-        Target::ListCollections | Target::CreateCollection | Target::Unsupported(_) => Ok(()),
+        Target::ListCollections | Target::CreateCollection => Ok(()),
         Target::ShowCollection(name)
         | Target::Get(name, _)
         | Target::Query(name)
@@ -331,12 +343,14 @@ pub(crate) fn allow(caller: &Caller, target: &Target<'_>) -> Result<(), Problem>
         | Target::HybridStatistics(name)
         | Target::HybridLists(name)
         | Target::QueryDocuments(name)
+        | Target::QueryText(name)
         | Target::GetPoints(name)
         | Target::Fetch(name)
         | Target::Count(name) => caller.need(Role::Read, &name.text),
         Target::Upsert(name)
         | Target::Bulk(name)
         | Target::Delete(name)
+        | Target::UpsertText(name)
         | Target::UpsertDocuments(name)
         | Target::DeleteDocuments(name) => caller.need(Role::Write, &name.text),
         Target::Snapshot => caller.need_everywhere(Role::Admin),

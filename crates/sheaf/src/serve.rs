@@ -270,6 +270,14 @@ pub struct RouterFlags {
     #[command(flatten)]
     #[serde(flatten)]
     common: CommonFlags,
+    /// Who embeds the texts of a collection: COLLECTION=MODEL@URL, a server with OpenAI's embeddings API; repeat it for several
+    #[arg(long, value_name = "COLLECTION=MODEL@URL")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    embedding: Vec<String>,
+    /// The key that these servers are shown; better given in the environment or in the file
+    #[arg(long, value_name = "KEY")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    embedding_key: Option<String>,
     /// A coordinator; repeat it for several
     #[arg(long, value_name = "URL")]
     #[serde(skip_serializing_if = "Vec::is_empty")]

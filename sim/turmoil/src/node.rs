@@ -264,6 +264,13 @@ pub async fn router_process(machine: Machine) -> Result<(), Failure> {
     let (host, keeper) = RouterHost::new(machine.clock(), source, options, entropy::seed());
     tokio::spawn(keeper);
     machine.book.router_started(machine.number, host.clone());
-    let parts = RouterParts { host, transport, coordinators, keys: Keys::open(), peer_key: None };
+    let parts = RouterParts {
+        host,
+        transport,
+        coordinators,
+        keys: Keys::open(),
+        peer_key: None,
+        models: Default::default(),
+    };
     net::serve(router(parts).map_err(later)?).await.map_err(later)
 }

@@ -56,6 +56,7 @@ fn names_points(target: &Target<'_>) -> bool {
         | Target::HybridStatistics(_)
         | Target::HybridLists(_)
         | Target::GetPoints(_)
-        | Target::Unsupported(_) => false,
+        | Target::UpsertText(_)
+        | Target::QueryText(_) => false,
     }
 }

@@ -50,24 +50,9 @@ pub(crate) enum Target<'a> {
     DeleteDocuments(Segment<'a>),
     QueryDocuments(Segment<'a>),
     Snapshot,
-    /// A call of the public API that no engine of Sheaf can serve.
-    Unsupported(Unsupported),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unsupported {
-    Text,
-}
-
-impl Unsupported {
-    pub fn problem(self) -> Problem {
-        Problem::not_implemented(match self {
-            Self::Text => {
-                "text needs an embedding model, and no engine of this cluster has one; embed the \
-                 text yourself and send its vector to /points or /query"
-            }
-        })
-    }
+    /// Text, which a router's model makes vectors of.
+    UpsertText(Segment<'a>),
+    QueryText(Segment<'a>),
 }
 
 impl Target<'_> {
@@ -91,7 +76,8 @@ impl Target<'_> {
             }
             Self::QueryDocuments(_) => "/v1/collections/{name}/documents/query",
             Self::Snapshot => "/v1/snapshot",
-            Self::Unsupported(_) => "unsupported",
+            Self::UpsertText(_) => "/v1/collections/{name}/points:text",
+            Self::QueryText(_) => "/v1/collections/{name}/query/text",
         }
     }
 }
@@ -137,7 +123,8 @@ pub(crate) fn target<'a>(method: &Method, path: &'a str) -> Result<Target<'a>, P
         Some("query/hybrid:statistics") => only(post, "POST", Target::HybridStatistics(name)),
         Some("query/hybrid:lists") => only(post, "POST", Target::HybridLists(name)),
         Some("points:get") => only(post, "POST", Target::GetPoints(name)),
-        Some("points:text" | "query/text") => Ok(Target::Unsupported(Unsupported::Text)),
+        Some("points:text") => only(post, "POST", Target::UpsertText(name)),
+        Some("query/text") => only(post, "POST", Target::QueryText(name)),
         Some("documents") if delete => Ok(Target::DeleteDocuments(name)),
         Some("documents") => only(post, "POST, DELETE", Target::UpsertDocuments(name)),
         Some("documents/query") => only(post, "POST", Target::QueryDocuments(name)),
@@ -218,14 +205,6 @@ mod tests {
         assert_eq!(problem.status, 405);
         assert_eq!(allow_header(&problem).unwrap().1, "GET, POST");
         assert_eq!(target(&Method::GET, "/v1/collections/a/query").unwrap_err().status, 405);
-    }
-
-    #[test]
-    fn what_no_engine_can_is_named_by_its_reason() {
-        for path in ["/v1/collections/a/points:text", "/v1/collections/a/query/text"] {
-            let Ok(Target::Unsupported(what)) = get(path) else { panic!("{path}") };
-            assert_eq!(what.problem().status, 501);
-        }
     }
 
     #[test]

@@ -320,7 +320,14 @@ impl Client {
         let keys =
             if keys.is_empty() { Keys::open() } else { Keys::closed(accepted, None).unwrap() };
         let peer_key = Some("peer".to_owned());
-        let parts = RouterParts { host, transport, coordinators, keys, peer_key };
+        let parts = RouterParts {
+            host,
+            transport,
+            coordinators,
+            keys,
+            peer_key,
+            models: Default::default(),
+        };
         Self { router: router(parts).unwrap(), cluster, key: None, timeout_ms: None, clock }
     }
 

@@ -153,8 +153,8 @@ async fn without_a_coordinator_everything_that_is_known_is_served() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_no_engine_can_is_501_with_the_reason_and_metrics_are_open() {
-    let client = Client::with_keys(Cluster::of(1), &["k:read"]).await;
+async fn text_without_a_model_is_501_with_the_reason_and_metrics_are_open() {
+    let client = Client::with_keys(Cluster::of(1), &["k:write"]).await;
     let refused = client.get("/v1/collections/words").await;
     assert_eq!(refused.status, 401);
     let metrics = client.get("/metrics").await;

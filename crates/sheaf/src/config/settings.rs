@@ -200,13 +200,23 @@ impl RoleSettings for ReplicaSettings {
 #[serde(default)]
 pub struct RouterSettings {
     pub listen: String,
+    /// `COLLECTION=MODEL@URL`: who embeds the texts of a collection.
+    #[serde(deserialize_with = "one_or_many")]
+    pub embedding: Vec<String>,
+    /// The key that these servers are shown.
+    pub embedding_key: Option<String>,
     #[serde(rename = "coordinator", deserialize_with = "one_or_many")]
     pub coordinators: Vec<String>,
 }
 
 impl Default for RouterSettings {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:7500".to_owned(), coordinators: Vec::new() }
+        Self {
+            listen: "127.0.0.1:7500".to_owned(),
+            embedding: Vec::new(),
+            embedding_key: None,
+            coordinators: Vec::new(),
+        }
     }
 }
 

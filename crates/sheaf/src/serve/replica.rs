@@ -89,7 +89,14 @@ pub async fn run(flags: &ReplicaFlags) -> Result<(), Failure> {
     });
     tokio::spawn(rounds);
     let keys = checked.keys.clone();
-    let parts = RouterParts { host: maps, transport, coordinators, keys, peer_key };
+    let parts = RouterParts {
+        host: maps,
+        transport,
+        coordinators,
+        keys,
+        peer_key,
+        models: Default::default(),
+    };
     let cluster = InnerRouter::new(parts).map_err(super::failed)?;
     let routes = replica(host.clone(), checked.keys, cluster);
     listen::announce(&listener)?;

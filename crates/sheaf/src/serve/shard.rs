@@ -85,6 +85,13 @@ fn inner_router(
     let (host, keeper) = RouterHost::new(Clock::system(), source, options, entropy::seed());
     tokio::spawn(keeper);
     let keys = checked.keys.clone();
-    InnerRouter::new(RouterParts { host, transport, coordinators, keys, peer_key })
-        .map_err(super::failed)
+    InnerRouter::new(RouterParts {
+        host,
+        transport,
+        coordinators,
+        keys,
+        peer_key,
+        models: Default::default(),
+    })
+    .map_err(super::failed)
 }
