@@ -1,7 +1,9 @@
 //! P8: the only copy of a point is never deleted by Sheaf itself, nor one that its owner doesn't durably know as its own; at the end
 //! each point is at its owner, and only there.
+//!
+//! What was there before Sheaf stays somewhere until its owner has the point, and is brought there only if the owner never had it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use sheaf_map::Map;
@@ -18,6 +20,8 @@ pub struct NothingDestroyed {
     committed: Committed,
     /// What clients' requests made of each point, at its owner.
     truth: BTreeMap<PointAt, Option<Stamp>>,
+    /// The values of points that were there before Sheaf.
+    found: BTreeMap<PointAt, BTreeSet<Stamp>>,
     holds: BTreeMap<NodeId, BTreeMap<PointAt, Stamp>>,
     shards: BTreeMap<ShardId, NodeId>,
     /// The map that each shard serves by, as its ledger holds it.
@@ -32,12 +36,17 @@ impl NothingDestroyed {
             self.shards.insert(*shard, *node);
         }
         let owner = self.committed.owner(&point.id);
+        if *by == By::Found {
+            self.found.entry(point.clone()).or_default().extend(*after);
+        } else {
+            self.judge_found(fact, owner)?;
+        }
         let held = self.holds.entry(*node).or_default();
         match after {
             Some(stamp) => put(held, point, *stamp),
             None => drop(held.remove(point)),
         }
-        if *by == By::Request {
+        if matches!(by, By::Request | By::Found) {
             if owner.is_some() && owner == *shard {
                 put(&mut self.truth, point, *after);
             }
@@ -50,9 +59,7 @@ impl NothingDestroyed {
             .committed
             .current()
             .is_none_or(|map| map.collection_by_id(point.collection).is_none());
-        let keeper = owner.and_then(|owner| self.shards.get(&owner));
-        let kept =
-            keeper.and_then(|node| self.holds.get(node)).and_then(|points| points.get(point));
+        let kept = self.kept(owner, point);
         if !dropped && kept != Some(&stamp) {
             let text = format!(
                 "node {} deleted {point:?} = {stamp}, but its owner {owner:?} holds {kept:?}",
@@ -72,6 +79,39 @@ impl NothingDestroyed {
             return Err(Violation::new(LABEL, text));
         }
         Ok(())
+    }
+
+    /// What the owner's engine holds.
+    fn kept(&self, owner: Option<ShardId>, point: &PointAt) -> Option<&Stamp> {
+        let keeper = self.shards.get(&owner?)?;
+        self.holds.get(keeper)?.get(point)
+    }
+
+    /// Before the change is taken in.
+    fn judge_found(&self, fact: &Fact, owner: Option<ShardId>) -> Result<(), Violation> {
+        let Fact::Applied { node, shard, by, point, before, after } = fact else { return Ok(()) };
+        let Some(values) = self.found.get(point) else { return Ok(()) };
+        let (at_owner, had) = (owner.is_some() && owner == *shard, self.truth.get(point));
+        let comes = after.filter(|stamp| values.contains(stamp) && before != after);
+        if let (true, By::Request, Some(stamp), Some(had)) = (at_owner, by, comes, had) {
+            let text = format!(
+                "node {} was given {point:?} = {stamp} from before Sheaf, but as its owner it has had {had:?} since",
+                node.0
+            );
+            return Err(Violation::new(LABEL, text));
+        }
+        // Once clients deleted it, nobody misses it.
+        let goes = before.filter(|_| after.is_none() && !at_owner && had != Some(&None));
+        match goes {
+            Some(stamp) if self.kept(owner, point).is_none() => {
+                let text = format!(
+                    "node {} deleted {point:?} = {stamp} from before Sheaf, but its owner {owner:?} hasn't got it",
+                    node.0
+                );
+                Err(Violation::new(LABEL, text))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn ended(&self) -> Result<(), Violation> {

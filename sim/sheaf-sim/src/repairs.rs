@@ -21,6 +21,10 @@ use crate::world::{Happening, Stage, World};
 
 /// Microseconds between two looks once there are no faults.
 const CALM_US: u64 = 100_000;
+/// While there are.
+const PACES_US: [u64; 3] = [20_000, 200_000, 1_000_000];
+/// Pages that are read ahead.
+const PAGES_MAX: usize = 4;
 /// What the operator's stream of chance is asked for here: no ask has such a number.
 const CHANCE: u64 = u64::MAX;
 
@@ -131,7 +135,7 @@ impl World {
         if self.stage == Stage::Over || !(unproven || !self.repairs.pages.is_empty()) {
             return;
         }
-        if unproven {
+        if unproven && self.repairs.pages.len() < PAGES_MAX {
             self.read_strays();
         }
         let lag = if unproven { self.chance().below(4) as usize } else { 0 };
@@ -141,7 +145,9 @@ impl World {
             self.begin_errand(errand, 0);
         }
         let mean = match self.stage {
-            Stage::Safety => [20_000, 200_000, 1_000_000][(self.seed % 3) as usize],
+            Stage::Safety if unproven => PACES_US[(self.seed % 3) as usize],
+            // What was read before is late now.
+            Stage::Safety => 1_000_000,
             _ => CALM_US,
         };
         let at_us = self.now_us + 1 + self.chance().around(mean);

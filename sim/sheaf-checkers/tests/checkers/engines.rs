@@ -96,3 +96,40 @@ fn p8_fires_when_a_point_is_not_at_its_owner_and_only_there_at_the_end() {
     fires(&end(&[], &[(moving(), Some(6), false)]));
     quiet(NothingDestroyed::default(), &end(&[], &point()));
 }
+
+#[test]
+fn p8_fires_when_the_last_copy_of_what_was_found_is_deleted_or_an_old_value_comes_over_a_newer_one()
+{
+    let found = |shard, stamp| applied(shard, By::Found, moving(), None, Some(stamp));
+    let inserted = || applied(2, By::Request, moving(), None, Some(7));
+    let discarded = || applied(1, By::Request, moving(), Some(7), None);
+    let deleted = || applied(2, By::Request, moving(), Some(7), None);
+    let fires = |facts: &[Fact]| fires(NothingDestroyed::default(), facts, "P8 nothing-destroyed");
+    let swept = || applied(1, By::Gate, moving(), Some(7), None);
+    fires(&[new(), found(1, 7), discarded()]);
+    fires(&[new(), found(1, 7), swept()]);
+    // The owner has another point, which says nothing of this one.
+    fires(&[new(), found(1, 7), applied(2, By::Found, staying(), None, Some(9)), discarded()]);
+    // It comes back after a client deleted it, or over what a client wrote.
+    fires(&[new(), found(1, 7), inserted(), deleted(), inserted()]);
+    let written = || applied(2, By::Request, moving(), None, Some(8));
+    let over = applied(2, By::Request, moving(), Some(8), Some(7));
+    fires(&[new(), found(1, 7), written(), over]);
+    let quiet = |facts: &[Fact]| quiet(NothingDestroyed::default(), facts);
+    quiet(&[new(), found(1, 7), inserted(), discarded()]);
+    quiet(&[new(), found(1, 7), found(2, 7), discarded()]);
+    quiet(&[new(), found(1, 7), found(2, 6), discarded()]);
+    quiet(&[new(), found(1, 7), written(), discarded()]);
+    quiet(&[new(), found(2, 7), deleted()]);
+}
+
+#[test]
+fn i11_fires_when_an_unproven_gate_itself_deletes_anything() {
+    let knows = |unproven| persisted(Held { unproven, ..held(2, &after(), None) });
+    let foreign = || applied(1, By::Gate, moving(), Some(7), None);
+    let fires = |facts: &[Fact]| fires(SweepForeign::default(), facts, "I11 sweep-foreign");
+    fires(&[new(), knows(true), foreign()]);
+    let quiet = |facts: &[Fact]| quiet(SweepForeign::default(), facts);
+    quiet(&[new(), knows(true), knows(false), foreign()]);
+    quiet(&[new(), knows(true), applied(1, By::Request, moving(), Some(7), None)]);
+}
