@@ -26,7 +26,7 @@ const INSTALL: &str =
 /// Runs it until standard input closes: a test that is killed leaves no orphan. Tells the id of the server's process first. A write
 /// beyond a limit of its files fails, and doesn't end it.
 const RUN: &str =
-    "trap '' XFSZ; \"$0\" serve < /dev/null & echo $!; read -r _; kill -9 $!; wait $!";
+    "trap '' XFSZ; \"$0\" serve < /dev/null >&2 & echo $!; read -r _; kill -9 $!; wait $!";
 
 /// One server.
 pub struct QuiverServer {
