@@ -62,24 +62,21 @@ async fn cluster(embedder: &Embedder) -> (Cluster, Client) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn texts_are_written_and_found_as_one_quiver_node_writes_and_finds_them() {
     let embedder = Embedder::start().await;
-    let folder = tempfile::tempdir().expect("there is room");
-    let config = folder.path().join("quiver.toml");
-    let table = format!(
-        "[embedding.docs]\nprovider = \"http\"\nmodel = \"words\"\nendpoint = \"{}\"\ndim = 8\n",
+    let models = format!(
+        r#"{{docs={{provider="http",model="words",endpoint="{}",dim=8}}}}"#,
         embedder.url()
     );
-    std::fs::write(&config, table).expect("it can be written");
-    let quiver = QuiverServer::start_as(&[("QUIVER_CONFIG", &config.display().to_string())]).await;
-    let quiver = Client::new(&quiver.url());
+    let quiver = QuiverServer::start_as(&[("QUIVER_EMBEDDING", &models)]).await;
+    let single = Client::new(&quiver.url());
     let (mut cluster, router) = cluster(&embedder).await;
-    fill(&quiver).await;
+    fill(&single).await;
     fill(&router).await;
     for n in 0..40 {
         let mut question = json!({"text": text(n * 7), "k": 1 + n % 12, "with_vector": n % 2 == 0});
         if n % 3 == 0 {
             question["filter"] = json!({"lt": {"field": "n", "value": 100}});
         }
-        let expected = post(&quiver, "/query/text", &question).await.expect_ok("Quiver");
+        let expected = post(&single, "/query/text", &question).await.expect_ok("Quiver");
         let found = post(&router, "/query/text", &question).await.expect_ok("Sheaf");
         assert_eq!(rounded(found), rounded(expected), "{question}");
     }

@@ -3,9 +3,11 @@
 //! Decides nothing about where a point goes. Nothing is applied before every text has its vector.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use axum::response::Response;
 use bytes::Bytes;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -49,17 +51,6 @@ struct Points<'a> {
     points: Vec<Point<'a>>,
 }
 
-/// `POST …/query/text`. What isn't here is a hybrid search's own.
-#[derive(Deserialize)]
-struct TextQuery<'a> {
-    #[serde(borrow)]
-    text: Cow<'a, str>,
-    #[serde(default)]
-    rerank: bool,
-    #[serde(borrow, flatten)]
-    rest: std::collections::BTreeMap<&'a str, &'a RawValue>,
-}
-
 impl Api {
     pub(super) async fn upsert_text(
         &self,
@@ -93,9 +84,13 @@ impl Api {
         body: Bytes,
     ) -> Result<Response, Problem> {
         let model = self.models.of(&name.text)?;
-        let TextQuery { text, rerank, rest } =
+        // What isn't looked at here is a hybrid search's own.
+        let mut query: BTreeMap<&str, &RawValue> =
             serde_json::from_slice(&body).map_err(|error| intake::malformed(&error))?;
-        if rerank {
+        let text: String = member(query.remove("text"))?.ok_or_else(|| {
+            Problem::bad_request("a text search needs a `text`; nothing was done")
+        })?;
+        if member(query.remove("rerank"))?.unwrap_or(false) {
             return Err(Problem::not_implemented(
                 "hits are not ranked again by a second model here; leave `rerank` out",
             ));
@@ -103,13 +98,18 @@ impl Api {
         let timeout = self.clock().until(asked.deadline);
         let vectors = model.embed(&self.shards.transport, &[&text], timeout).await?;
         let vector = serde_json::value::to_raw_value(&vectors.first());
-        let text = serde_json::value::to_raw_value(&*text);
+        let text = serde_json::value::to_raw_value(&text);
         let (vector, text) = vector.and_then(|vector| Ok((vector, text?))).map_err(unwritable)?;
-        let mut query = rest;
         query.insert("vector", &vector);
         query.insert("query_text", &text);
         self.hybrid(asked, name, written(&query)?).await
     }
+}
+
+/// A member of the body, if it is there.
+fn member<T: DeserializeOwned>(raw: Option<&RawValue>) -> Result<Option<T>, Problem> {
+    let read = raw.map(|raw| serde_json::from_str(raw.get())).transpose();
+    read.map_err(|error| intake::malformed(&error))
 }
 
 fn written(body: &impl Serialize) -> Result<Bytes, Problem> {
