@@ -17,7 +17,7 @@ import random
 import sys
 
 import quiver
-from quiver import AsyncClient, Client, FilterableField, Point, QuiverError
+from quiver import AsyncClient, Client, FilterableField, Point, QuiverError, SparseVector
 from quiver.dcpe import DcpeCipher
 from quiver.vector import VectorCipher
 
@@ -237,6 +237,36 @@ async def encrypted(r, q):
     await r.step("create a dcpe one by cosine", q.create_collection, "x", 2, "cosine", vector_encryption="dcpe")
 
 
+async def hybrid(r, q):
+    """Dense and sparse vectors and keywords, fused."""
+    await r.step("create a hybrid one", q.create_collection, "mixed", 2)
+    texts = ["a red fox", "the brown dog", "a dog and a fox", "birds sing", "red birds", "one brown bird"]
+    mixed = [
+        Point(f"m{n}", [float(n), n * n / 8], {
+            "n": n,
+            "__quiver_text__": text,
+            "__quiver_sparse__": {"indices": [n, n + 3, 20 + n % 2], "values": [1.0, 0.5 + n / 16, 0.25]},
+        })
+        if n % 3 == 0 else Point(f"m{n}", [float(n), n * n / 8], {"n": n, "__quiver_text__": text})
+        for n, text in enumerate(texts)
+    ]
+    await r.step("upsert mixed", q.upsert, "mixed", mixed)
+    near, sparse = [2.2, 0.4], SparseVector([0, 3, 6, 20], [1.0, 2.0, 0.5, 0.125])
+    for name, asked in {
+        "all three": {"vector": near, "sparse": sparse, "query_text": "red dog"},
+        "vector and text": {"vector": near, "query_text": "brown fox"},
+        "text": {"query_text": "the birds"},
+        "sparse": {"sparse": sparse},
+        "vector": {"vector": near},
+    }.items():
+        await r.step(f"hybrid search by {name}", q.hybrid_search, "mixed", k=4, **asked)
+        some = {"gte": {"field": "n", "value": 2}}
+        await r.step(f"hybrid search by {name}, filtered", q.hybrid_search, "mixed", k=3, filter=some, with_vector=True, **asked)
+    await r.step("hybrid search of an unknown one", q.hybrid_search, "unknown", vector=near)
+    await r.step("hybrid search with a wrong dimension", q.hybrid_search, "mixed", vector=[1.0])
+    await r.step("delete mixed", q.delete_collection, "mixed")
+
+
 async def refusals(r, stranger):
     """Without a key that is known."""
     await r.step("ask without a key", stranger.list_collections)
@@ -254,7 +284,7 @@ async def client_story(r, url, key, kind):
     q, stranger = kind(url, api_key=key), kind(url)
     for client in [q, stranger]:
         r.watch(client._http)
-    for part in [collections, writes, searches, encrypted]:
+    for part in [collections, writes, searches, encrypted, hybrid]:
         await part(r, q)
     await refusals(r, stranger)
     await end(r, q)
@@ -302,6 +332,12 @@ def langchain_story(url, key):
         steps.append({"step": "delete", "said": store.delete(["i1"])})
         steps.append({"step": "after", "said": said(store.similarity_search_with_score("more", k=10))})
         steps.append({"step": "delete none", "said": store.delete([])})
+        q.delete_collection("chain")
+        both = QuiverVectorStore.from_texts(
+            texts, Lengths(), metadata, client=q, collection="chain", metric="l2", hybrid=True
+        )
+        for asked in ["an apple", "pears", "others of the text"]:
+            steps.append({"step": f"hybrid {asked}", "said": said(both.similarity_search_with_score(asked, k=3))})
         q.delete_collection("chain")
     return steps
 
