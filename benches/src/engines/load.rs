@@ -79,6 +79,7 @@ pub async fn grow_under_load(contender: &Contender, points: usize) -> (f64, Judg
         }
     };
     let ms = tokio::select! {
+        biased;
         ms = contender.grow() => ms,
         () = freezing => 0.0,
     };

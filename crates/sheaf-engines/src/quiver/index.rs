@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::Method;
 use sheaf_types::IndexKind;
 
+use super::apply::BULK_POINTS_MIN;
 use super::recent::{Became, Begun, POINTS_MAX, Recent};
 use super::server::CallError;
 use super::{Held, Inner, wire};
@@ -23,7 +24,7 @@ const MARK_HITS: usize = 8;
 const MARK_EF: usize = 128;
 /// Milliseconds between two rounds of searches for marks.
 const MARKS_EVERY_MS: u64 = 250;
-/// Collections with this many numbers at most are searched exactly while what was written to them isn't known.
+/// Collections with this many numbers at most are searched exactly as long as what was written to them isn't known.
 const UNSURE_FLOATS_MAX: u64 = 2 * 1024 * 1024;
 
 /// What is known of one collection's index.
@@ -66,7 +67,9 @@ impl Inner {
             return Ok(false);
         }
         self.look_for_marks(held);
-        Ok(held.index.recent().is_whole() || floats > UNSURE_FLOATS_MAX)
+        let recent = held.index.recent();
+        // Without a mark nothing will ever be known: of a large collection, the index must do.
+        Ok(recent.is_whole() || !recent.has_marks() && floats > UNSURE_FLOATS_MAX)
     }
 
     async fn has_index(self: &Arc<Self>, held: &Arc<Held>) -> Result<bool, EngineError> {
@@ -126,8 +129,8 @@ impl Inner {
         }
         let (before, points) = (recent.len(), written.len());
         recent.end(held.config().metric, begun, written, is_certain);
-        // An index of another kind would be built anew for it.
-        let is_kept_up = held.config().index == IndexKind::Hnsw;
+        // An index of another kind would be built anew for it, and so would one that doesn't have a batch yet.
+        let is_kept_up = held.config().index == IndexKind::Hnsw && points < BULK_POINTS_MIN;
         let is_time = (before + points) / (POINTS_MAX / 8) > before / (POINTS_MAX / 8);
         drop(recent);
         if is_kept_up && is_time {

@@ -11,7 +11,7 @@ use sheaf_types::{Metric, PointBody, PointId};
 use super::wire::Row;
 use crate::score::{Query, norm};
 
-/// Points that are kept at most, and bytes of them. When there are more, all are forgotten.
+/// Points that are kept at most, and bytes of them. When there are more, those of before are forgotten.
 pub const POINTS_MAX: usize = 10_000;
 const BYTES_MAX: usize = 32 * 1024 * 1024;
 /// How far a score that Quiver calculates may be from ours, as a part of the score.
@@ -25,11 +25,22 @@ type Moment = u64;
 pub struct Begun(Moment);
 
 /// What became of a point that was written.
+#[derive(Clone)]
 pub struct Became {
     pub id: PointId,
     pub old: Option<PointBody>,
     /// `None`: it is deleted.
     pub new: Option<PointBody>,
+}
+
+impl Became {
+    fn bytes(&self) -> usize {
+        size(&self.id, self.new.as_ref())
+    }
+}
+
+fn size(id: &PointId, body: Option<&PointBody>) -> usize {
+    id.as_str().len() + body.map_or(0, |body| body.as_bytes().len())
 }
 
 struct Kept {
@@ -73,6 +84,8 @@ impl Mark {
 #[derive(Default)]
 pub struct Recent {
     now: Moment,
+    /// When the newest write was done.
+    done: Moment,
     kept: BTreeMap<PointId, Kept>,
     bytes: usize,
     /// By when their writes began.
@@ -105,6 +118,10 @@ impl Recent {
         self.kept.keys()
     }
 
+    pub fn has_marks(&self) -> bool {
+        !self.marks.is_empty()
+    }
+
     /// When the marks' writes began, in order.
     pub fn marks(&self) -> Vec<u64> {
         self.marks.keys().copied().collect()
@@ -129,7 +146,12 @@ impl Recent {
 
     /// It was answered. `is_certain`: it was carried out, and nothing else was.
     pub fn end(&mut self, metric: Metric, begun: Begun, written: Vec<Became>, is_certain: bool) {
+        let more: usize = written.iter().map(Became::bytes).sum();
+        if self.kept.len() + written.len() > POINTS_MAX || self.bytes + more > BYTES_MAX {
+            self.forget();
+        }
         let done = self.tick();
+        self.done = done;
         for Became { id, old, new } in written {
             let was_kept = self.remove(&id);
             let proof = new.as_ref().and_then(|new| proof(metric, old.as_ref(), new));
@@ -137,7 +159,7 @@ impl Recent {
             if let Some(proof) = proof.filter(|_| is_certain && !was_kept) {
                 self.marks.entry(begun.0).or_insert((id.clone(), proof));
             }
-            let bytes = id.as_str().len() + new.as_ref().map_or(0, |new| new.as_bytes().len());
+            let bytes = size(&id, new.as_ref());
             let row = new.map(|body| Row {
                 id: id.clone(),
                 vector: Some(body.vector()),
@@ -168,8 +190,8 @@ impl Recent {
 
     /// Keeps nothing of what was written so far.
     pub fn forget(&mut self) {
-        let now = self.tick();
-        *self = Self { now, forgotten: Some(now), ..Self::default() };
+        let (now, done) = (self.now, self.done);
+        *self = Self { now, done, forgotten: Some(done), ..Self::default() };
     }
 
     /// Whether it was there.
@@ -271,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn when_there_are_too_many_none_is_kept_until_a_later_mark_was_seen() {
+    fn when_there_are_too_many_only_the_newest_are_kept_until_a_mark_of_theirs_was_seen() {
         let mut recent = Recent::default();
         let batch = |from: usize| {
             let of = |n: usize| Became {
@@ -287,12 +309,17 @@ mod tests {
         assert!(recent.is_whole());
         let begun = recent.begin();
         recent.end(Metric::L2, begun, batch(POINTS_MAX), true);
-        assert!(!recent.is_whole() && recent.len() == 0);
+        assert!(!recent.is_whole() && recent.len() == POINTS_MAX / 2 + 1, "the newest are kept");
+        let mark = newest(&recent);
         recent.confirm(&early);
         assert!(!recent.is_whole(), "it vouches for nothing of what was forgotten");
-        write(&mut recent, "z", None, Some(1.0));
-        let mark = newest(&recent);
         recent.confirm(&mark);
-        assert!(recent.is_whole() && recent.bytes == 0);
+        assert!(recent.is_whole(), "it was begun when all that was forgotten was done");
+        let begun = recent.begin();
+        recent.end(Metric::L2, begun, [batch(0), batch(POINTS_MAX)].concat(), true);
+        assert!(
+            !recent.is_whole() && recent.len() == 0 && recent.bytes == 0,
+            "more than it may keep"
+        );
     }
 }

@@ -125,7 +125,7 @@ impl Inner {
         // Before the index is asked: what it has by then isn't kept for long.
         let Recently { ids, best: mut recently } = asked.recently(held);
         // A few more, so that of equal scores the right ones are among them.
-        let mut wanted = (k + k / 2 + 16).min(K_MAX);
+        let mut wanted = (k + k / 4 + 4).min(K_MAX);
         loop {
             let rows = self.proposed(held, asked, wanted).await?;
             let shown = rows.len();
