@@ -385,3 +385,23 @@ fn an_acknowledgement_that_back_pressure_holds_back_is_given_when_the_fence_begi
     let answers = &world.nodes[&ShardId(1)].answers[&written];
     assert!(matches!(answers.as_slice(), [Answer::Go { .. }, Answer::Deliver]), "{answers:?}");
 }
+
+#[test]
+fn writes_that_go_on_keep_no_pass_from_ending_though_the_recipient_is_slow() {
+    let (mut world, current, next) = grow();
+    world.direct(&[1, 2], &current, Some(order(Stage::Prepare, 0, &next)));
+    world.parked = Some(Vec::new());
+    world.direct(&[1, 2], &current, Some(order(Stage::Copy, 0, &next)));
+    let ids = moving(&next);
+    for round in 0..300 {
+        // There is always something written since the last frame, and always a frame on its way.
+        world.write(1, ids[round % ids.len()], Some(1_000 + round as u32));
+        if round % 2 == 0 {
+            world.release_oldest_frame();
+        }
+        world.pass(1);
+    }
+    let report = world.report(1).outgoing[0].clone();
+    assert!(report.passes >= 2, "only {} passes ended in 150 round trips", report.passes);
+    assert_eq!(report.state, CopyState::Converged);
+}

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 pub const SEEDS_MIN: u64 = 100_000;
 
 /// Every mark, in the order of letters.
-pub const DECLARED: [&str; 171] = [
+pub const DECLARED: [&str; 172] = [
     "a batch is applied in part",
     "a cancel comes too late",
     "a change of the catalogue waits for the fence",
@@ -84,6 +84,7 @@ pub const DECLARED: [&str; 171] = [
     "a node is wanted that is about to leave",
     "a node that is to join can't be reached",
     "a pass under the fence finds a difference",
+    "a pass waits to be judged while writes go on",
     "a paused donor has something to copy",
     "a poll has no answer in time",
     "a process dies between two effects of one event",

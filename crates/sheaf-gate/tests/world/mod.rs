@@ -220,6 +220,15 @@ impl World {
         self.run();
     }
 
+    /// The oldest frame that was parked arrives, and is answered; the others stay on their way.
+    pub fn release_oldest_frame(&mut self) {
+        let parked = self.parked.as_mut().filter(|parked| !parked.is_empty());
+        if let Some((donor, frame)) = parked.map(|parked| parked.remove(0)) {
+            self.deliver(donor, frame);
+            self.run();
+        }
+    }
+
     /// Does the next thing; when there is none, lets 10 ms pass.
     pub fn step_or_wait(&mut self) {
         if !self.step() {
