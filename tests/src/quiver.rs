@@ -23,7 +23,7 @@ const COORDINATOR_STATE: &str = "coordinator.json";
 /// How to get what these tests need.
 const INSTALL: &str =
     "cargo install quiverdb-cli --version 1.1.0 --locked, or set QUIVER_BIN to the binary";
-/// Runs it until standard input closes: a test that is killed leaves no orphan. Tells the id of the server's process first. A write
+/// Runs it until standard input closes: a test that is killed leaves no orphan. Tells the id of the server's process, and nothing else. A write
 /// beyond a limit of its files fails, and doesn't end it.
 const RUN: &str =
     "trap '' XFSZ; \"$0\" serve < /dev/null >&2 & echo $!; read -r _; kill -9 $!; wait $!";

@@ -97,7 +97,7 @@ impl Inner {
                     let now = now.into_iter().map(|point| point.map(|point| point.body)).collect();
                     self.was_written(&held, begun, became(&ids, there, now), false);
                 }
-                Err(_) => held.index.recent().forget(),
+                Err(_) => held.index.recent().pass_over(),
             },
             Err(_) => {}
         }

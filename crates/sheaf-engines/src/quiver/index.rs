@@ -124,7 +124,7 @@ impl Inner {
     ) {
         let mut recent = held.index.recent();
         if held.floats() * 2 <= self.options.exact_floats_max as u64 {
-            recent.forget();
+            recent.pass_over();
             return;
         }
         let (before, points) = (recent.len(), written.len());

@@ -188,8 +188,14 @@ impl Recent {
         }
     }
 
+    /// A write was answered of which nothing is kept, nor of what was before.
+    pub fn pass_over(&mut self) {
+        self.done = self.tick();
+        self.forget();
+    }
+
     /// Keeps nothing of what was written so far.
-    pub fn forget(&mut self) {
+    fn forget(&mut self) {
         let (now, done) = (self.now, self.done);
         *self = Self { now, done, forgotten: Some(done), ..Self::default() };
     }
