@@ -110,7 +110,11 @@ async fn documents_are_ranked_as_one_quiver_node_ranks_them_and_move_to_the_bit(
             expect_same(&ask(&router, question).await, expected, question);
         }
     };
-    tokio::select! { () = changes => {}, () = asking => {} }
+    tokio::select! {
+        biased;
+        () = changes => {}
+        () = asking => {}
+    }
     assert_eq!(all(&router).await, before);
     assert_eq!(operator.verify().await, before.len() as u64);
     cluster.expect_all_alive();

@@ -259,7 +259,11 @@ async fn a_hybrid_search_is_the_same_while_a_cluster_grows_and_shrinks() {
             answered += 1;
         }
     };
-    tokio::select! { () = changes => {}, () = asking => {} }
+    tokio::select! {
+        biased;
+        () = changes => {}
+        () = asking => {}
+    }
     assert!(answered > 20, "the changes were over after {answered} questions");
     expect_same(&router.client, "moving", &asked).await;
     cluster.expect_all_alive();
