@@ -17,8 +17,11 @@ fn vectors(rng: &mut ChaCha8Rng, count: usize) -> Vec<Vec<f32>> {
 fn documents(rng: &mut ChaCha8Rng) -> Vec<Value> {
     let document = |n: usize| {
         let count = rng.random_range(1..9);
-        let payload =
-            if n % 7 == 0 { Value::Null } else { json!({"n": n % 10, "title": format!("é{n}")}) };
+        let payload = if n.is_multiple_of(7) {
+            Value::Null
+        } else {
+            json!({"n": n % 10, "title": format!("é{n}")})
+        };
         json!({"id": format!("d/{n}"), "vectors": vectors(rng, count), "payload": payload})
     };
     (0..DOCUMENTS).map(document).collect()
@@ -110,7 +113,11 @@ async fn documents_are_ranked_as_one_quiver_node_ranks_them_and_move_to_the_bit(
             expect_same(&ask(&router, question).await, expected, question);
         }
     };
-    tokio::select! { () = changes => {}, () = asking => {} }
+    tokio::select! {
+        biased;
+        () = changes => {}
+        () = asking => {}
+    }
     assert_eq!(all(&router).await, before);
     assert_eq!(operator.verify().await, before.len() as u64);
     cluster.expect_all_alive();

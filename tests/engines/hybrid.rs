@@ -259,9 +259,70 @@ async fn a_hybrid_search_is_the_same_while_a_cluster_grows_and_shrinks() {
             answered += 1;
         }
     };
-    tokio::select! { () = changes => {}, () = asking => {} }
+    tokio::select! {
+        biased;
+        () = changes => {}
+        () = asking => {}
+    }
     assert!(answered > 20, "the changes were over after {answered} questions");
     expect_same(&router.client, "moving", &asked).await;
+    cluster.expect_all_alive();
+}
+
+/// What a search for this word shows.
+async fn found(client: &Client, word: &str) -> Vec<Value> {
+    let answer = ask(client, "words", &json!({"query_text": word, "k": 10})).await;
+    answer["matches"].as_array().cloned().unwrap_or_default()
+}
+
+/// Writes, overwrites and deletes points of its own, and looks for each right after it was answered, at another router.
+async fn write_and_look(writer: &Client, reader: &Client, own: usize) {
+    let point = |n: usize, word: &str| {
+        let payload = json!({"__quiver_text__": word, "n": n});
+        json!({"id": format!("{own}/{n}"), "vector": vec![1.0; DIM], "payload": payload})
+    };
+    for n in 0.. {
+        let (first, second) = (format!("first{own}x{n}"), format!("second{own}x{n}"));
+        write(writer, "words", &[point(n, &first)]).await;
+        let hits = found(reader, &first).await;
+        assert_eq!(hits.len(), 1, "{first} was written: {hits:?}");
+        assert_eq!(hits[0]["payload"]["n"], n);
+        write(writer, "words", &[point(n, &second)]).await;
+        let gone = found(reader, &first).await;
+        assert!(gone.is_empty(), "{first} was overwritten: {gone:?}");
+        assert_eq!(found(reader, &second).await.len(), 1, "{second} was written");
+        if n % 2 == 0 {
+            let ids = json!({"ids": [format!("{own}/{n}")]});
+            let deleted = writer.delete("/v1/collections/words/points", &ids).await;
+            deleted.expect("it answers").expect_ok("delete");
+            let gone = found(reader, &second).await;
+            assert!(gone.is_empty(), "{second} was deleted: {gone:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hybrid_search_shows_each_answered_write_and_no_deleted_point_while_points_move() {
+    let mut cluster = Cluster::start(Shape::of(2, 1)).await;
+    let (one, other) = (cluster.router(0).client, cluster.router(1).client);
+    create(&one, "words", "l2").await;
+    cluster.collection_is_known(&cluster.router(1), "words").await;
+    let mut draw = Draw(ChaCha8Rng::seed_from_u64(54));
+    write(&one, "words", &points(&mut draw)).await;
+    let operator = cluster.operator();
+    let url = cluster.nodes[2].url.clone();
+    let changes = async {
+        let transition = operator.grow_slowly(&url, 50).await;
+        let _ = operator.ended(transition, 120).await.expect_committed();
+        let transition = operator.drain(1).await;
+        let _ = operator.ended(transition, 120).await.expect_committed();
+    };
+    tokio::select! {
+        biased;
+        () = changes => {}
+        () = write_and_look(&one, &other, 1) => {}
+        () = write_and_look(&other, &one, 2) => {}
+    }
     cluster.expect_all_alive();
 }
 

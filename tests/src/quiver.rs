@@ -23,8 +23,8 @@ const COORDINATOR_STATE: &str = "coordinator.json";
 /// How to get what these tests need.
 const INSTALL: &str =
     "cargo install quiverdb-cli --version 1.1.0 --locked, or set QUIVER_BIN to the binary";
-/// Runs it until standard input closes: a test that is killed leaves no orphan. Tells the id of the server's process, and nothing else. A write
-/// beyond a limit of its files fails, and doesn't end it.
+/// Runs it until standard input closes: a test that is killed leaves no orphan. Tells the id of the server's process, and nothing
+/// else. A write beyond a limit of its files fails, and doesn't end it.
 const RUN: &str =
     "trap '' XFSZ; \"$0\" serve < /dev/null >&2 & echo $!; read -r _; kill -9 $!; wait $!";
 
@@ -220,8 +220,6 @@ impl QuiverServer {
         let mut lines = BufReader::new(shell.stdout.take().expect("it is piped")).lines();
         let first = lines.next_line().await.ok().flatten().unwrap_or_default();
         let server = first.parse().unwrap_or_else(|_| panic!("the shell says {first:?}"));
-        // Whatever else it prints must not block it.
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         Running { shell, server: Pid::from_raw(server) }
     }
 

@@ -80,7 +80,7 @@ fn a_repair_moves_strays_and_its_end_is_seen_by_a_look() {
     let strays = owned_by(&map, 2);
     let token = change(&mut world, 2, &strays, Change::Insert);
     assert!(matches!(world.answers(2, token)[0], Answer::Go { .. }));
-    let token = world.discard(1, &strays);
+    let token = world.take_away(1, &strays, Change::Discard);
     assert!(world.delivered(1, token));
     world.pass(5_000);
     assert_eq!(world.ids_at(1), owned_by(&map, 1));
@@ -104,7 +104,7 @@ fn what_is_owned_is_never_discarded_and_what_is_foreign_never_inserted() {
 fn a_late_repair_finds_a_proven_gate_that_refuses_it() {
     let (mut world, map) = adopted();
     let strays = owned_by(&map, 2);
-    world.discard(1, &strays);
+    world.take_away(1, &strays, Change::Discard);
     world.pass(5_000);
     direct(&mut world, &map, false);
     let nothing = Some(Refusal::NothingToRepair { version: MapVersion(5) });
@@ -119,7 +119,7 @@ fn a_gate_is_not_prepared_while_a_discard_is_under_way() {
     let (mut world, map) = adopted();
     let strays = owned_by(&map, 2);
     world.slow = Some(Vec::new());
-    let token = world.discard(1, &strays);
+    let token = world.take_away(1, &strays, Change::Discard);
     for id in &strays {
         let node = world.nodes.get_mut(&ShardId(1)).unwrap();
         node.engine.points.remove(&(WORDS, PointId::from(*id)));
@@ -216,7 +216,7 @@ impl Course {
         let id = IDS[self.draw.below(IDS.len())];
         let owner = self.owner(id);
         if self.draw.below(3) == 0 {
-            let token = self.world.delete(owner, id);
+            let token = self.world.take_away(owner, &[id], Change::Delete);
             match self.world.refusal(owner, token) {
                 Some(refusal) => assert_eq!(refusal, Refusal::Unproven),
                 None => {
@@ -263,7 +263,7 @@ impl Course {
                 inserted.then_some(Step::Discard)
             }
             Step::Discard => {
-                let token = self.world.discard(1, &[id]);
+                let token = self.world.take_away(1, &[id], Change::Discard);
                 let discarded = self.world.delivered(1, token);
                 assert!(!(discarded && self.proven), "a late discard may hit what arrives");
                 None

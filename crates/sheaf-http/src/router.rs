@@ -195,71 +195,38 @@ impl Api {
         target: Target<'_>,
         body: Body,
     ) -> Result<Response, Problem> {
+        let body = || self.body(asked, body);
         match target {
             Target::Get(name, id) => self.get(asked, &name, &id).await,
             Target::Upsert(name) => {
                 let limit = sheaf_types::limits::BATCH_POINTS_MAX;
-                let body = self.body(asked, body).await?;
-                self.upsert(asked, &name, "points", limit, body).await
+                self.upsert(asked, &name, "points", limit, body().await?).await
             }
             Target::Bulk(name) => {
                 let limit = sheaf_types::limits::BULK_POINTS_MAX;
-                let body = self.body(asked, body).await?;
-                self.upsert(asked, &name, "points:bulk", limit, body).await
+                self.upsert(asked, &name, "points:bulk", limit, body().await?).await
             }
-            Target::Delete(name) => {
-                let body = self.body(asked, body).await?;
-                self.delete(asked, &name, "points", body).await
-            }
-            Target::Query(name) => {
-                let body = self.body(asked, body).await?;
-                self.query(asked, &name, body).await
-            }
-            Target::Fetch(name) => {
-                let body = self.body(asked, body).await?;
-                self.fetch(asked, &name, body).await
-            }
-            Target::Count(name) => {
-                let body = self.body(asked, body).await?;
-                self.count(asked, &name, body).await
-            }
+            Target::Delete(name) => self.delete(asked, &name, "points", body().await?).await,
+            Target::Query(name) => self.query(asked, &name, body().await?).await,
+            Target::Fetch(name) => self.fetch(asked, &name, body().await?).await,
+            Target::Count(name) => self.count(asked, &name, body().await?).await,
             Target::UpsertDocuments(name) => {
-                let body = self.body(asked, body).await?;
-                self.upsert_documents(asked, &name, body).await
+                self.upsert_documents(asked, &name, body().await?).await
             }
             Target::DeleteDocuments(name) => {
-                let body = self.body(asked, body).await?;
-                self.delete(asked, &name, "documents", body).await
+                self.delete(asked, &name, "documents", body().await?).await
             }
-            Target::QueryDocuments(name) => {
-                let body = self.body(asked, body).await?;
-                self.query_documents(asked, &name, body).await
-            }
-            Target::UpsertText(name) => {
-                let body = self.body(asked, body).await?;
-                self.upsert_text(asked, &name, body).await
-            }
-            Target::QueryText(name) => {
-                let body = self.body(asked, body).await?;
-                self.query_text(asked, &name, body).await
-            }
-            Target::Snapshot => {
-                let body = self.body(asked, body).await?;
-                self.snapshot(body).await
-            }
-            Target::Hybrid(name) => {
-                let body = self.body(asked, body).await?;
-                self.hybrid(asked, &name, body).await
-            }
+            Target::QueryDocuments(name) => self.query_documents(asked, &name, body().await?).await,
+            Target::UpsertText(name) => self.upsert_text(asked, &name, body().await?).await,
+            Target::QueryText(name) => self.query_text(asked, &name, body().await?).await,
+            Target::Snapshot => self.snapshot(body().await?).await,
+            Target::Hybrid(name) => self.hybrid(asked, &name, body().await?).await,
             Target::HybridStatistics(_) | Target::HybridLists(_) | Target::GetPoints(_) => {
                 Err(only_a_gates())
             }
             Target::ListCollections => self.list_collections(asked).await,
             Target::ShowCollection(name) => self.show_collection(asked, &name).await,
-            Target::CreateCollection => {
-                let body = self.body(asked, body).await?;
-                self.create_collection(asked, body).await
-            }
+            Target::CreateCollection => self.create_collection(asked, body().await?).await,
             Target::DropCollection(name) => self.drop_collection(asked, &name).await,
         }
     }

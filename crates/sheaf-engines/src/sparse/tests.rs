@@ -1,3 +1,5 @@
+//! What payloads hold, what the index says beside a look at all documents, and that it is never older than a write.
+
 use std::sync::Arc;
 
 use proptest::prelude::*;

@@ -363,14 +363,6 @@ impl World {
         token
     }
 
-    pub fn delete(&mut self, shard: u64, id: &str) -> Token {
-        let token = self.token();
-        self.bodies.insert(token, vec![(PointId::from(id), None)]);
-        let ids = vec![PointId::from(id)];
-        self.request(shard, token, Operation::Write { ids, change: Change::Delete });
-        token
-    }
-
     /// Has the gate insert a point, unless one is there. Returns whether it was let through.
     pub fn insert(&mut self, shard: u64, id: &str, value: u32) -> bool {
         let token = self.token();
@@ -384,12 +376,12 @@ impl World {
         self.delivered(shard, token)
     }
 
-    /// Has the gate discard these points.
-    pub fn discard(&mut self, shard: u64, ids: &[&str]) -> Token {
+    /// Has the gate delete, or discard, these points.
+    pub fn take_away(&mut self, shard: u64, ids: &[&str], change: Change) -> Token {
         let token = self.token();
         let ids: Vec<PointId> = ids.iter().map(|id| PointId::from(*id)).collect();
         self.bodies.insert(token, ids.iter().map(|id| (id.clone(), None)).collect());
-        self.request(shard, token, Operation::Write { ids, change: Change::Discard });
+        self.request(shard, token, Operation::Write { ids, change });
         token
     }
 
