@@ -25,7 +25,7 @@ async fn fill(client: &Client) {
     let point = |n: usize| match n % 3 {
         0 => json!({"id": format!("p{n}"), "text": text(n)}),
         1 => {
-            json!({"id": format!("p{n}"), "text": text(n), "payload": {"n": n, "even": n % 2 == 0}})
+            json!({"id": format!("p{n}"), "text": text(n), "payload": {"n": n, "even": n.is_multiple_of(2)}})
         }
         // For keywords it has another text.
         _ => {
