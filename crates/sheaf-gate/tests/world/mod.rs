@@ -53,6 +53,8 @@ pub struct World {
     /// Every frame that a donor sent.
     pub sent: Vec<Outgoing>,
     pub latest: Option<Arc<Map>>,
+    /// Of each point that is written.
+    pub payload: Option<String>,
 }
 
 enum Work {
@@ -123,6 +125,7 @@ impl World {
             collection: "words",
             sent: Vec::new(),
             latest: None,
+            payload: None,
         };
         for shard in shards {
             let store = StoreId::from(format!("store-{shard}"));
@@ -357,7 +360,7 @@ impl World {
             StoredPoint::new(
                 self.collection_id(),
                 id.clone(),
-                PointBody::encode(&[value as f32], None),
+                PointBody::encode(&[value as f32], self.payload.as_deref()),
             )
         });
         self.bodies.insert(token, vec![(id.clone(), point)]);
