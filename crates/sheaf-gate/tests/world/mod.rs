@@ -42,6 +42,8 @@ pub struct World {
     queue: VecDeque<(ShardId, Work)>,
     next_token: u64,
     revision: u64,
+    /// Of each point that is written.
+    pub payload: Option<String>,
     /// Frames are dropped while set.
     pub cut: bool,
     /// While set, frames stay on their way, in the order in which they were sent.
@@ -53,8 +55,6 @@ pub struct World {
     /// Every frame that a donor sent.
     pub sent: Vec<Outgoing>,
     pub latest: Option<Arc<Map>>,
-    /// Of each point that is written.
-    pub payload: Option<String>,
 }
 
 enum Work {
@@ -119,13 +119,13 @@ impl World {
             queue: VecDeque::new(),
             next_token: 1,
             revision: 0,
+            payload: None,
             cut: false,
             parked: None,
             slow: None,
             collection: "words",
             sent: Vec::new(),
             latest: None,
-            payload: None,
         };
         for shard in shards {
             let store = StoreId::from(format!("store-{shard}"));
