@@ -43,6 +43,8 @@ pub struct World {
     queue: VecDeque<(ShardId, Work)>,
     next_token: u64,
     revision: u64,
+    /// Of each point that is written.
+    pub payload: Option<String>,
     /// Frames are dropped while set.
     pub cut: bool,
     /// While set, frames stay on their way, in the order in which they were sent.
@@ -120,6 +122,7 @@ impl World {
             queue: VecDeque::new(),
             next_token: 1,
             revision: 0,
+            payload: None,
             cut: false,
             parked: None,
             slow: None,
@@ -392,7 +395,7 @@ impl World {
             StoredPoint::new(
                 self.collection_id(),
                 id.clone(),
-                PointBody::encode(&[value as f32], None),
+                PointBody::encode(&[value as f32], self.payload.as_deref()),
             )
         });
         self.bodies.insert(token, vec![(id.clone(), point)]);
