@@ -9,7 +9,7 @@ use serde_json::json;
 use sheaf_tests::{Cluster, Postgres, QuiverServer, Shape, load::Workload, pause_ms, under_load};
 
 /// Points per second that a donor may copy: slow enough that kills hit a running transition.
-const COPY_POINTS_PER_S: u64 = 200;
+const COPY_POINTS_PER_S: u64 = 60;
 const FAST: u64 = 100_000;
 const ROUNDS_SET: &str = "SHEAF_KILL_ROUNDS";
 const SEED_SET: &str = "SHEAF_KILL_SEED";

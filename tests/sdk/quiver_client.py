@@ -1,11 +1,11 @@
 """Every call of Quiver's own Python client that a cluster can serve, with what came of it, as JSON on standard output.
 
-Usage: quiver_client.py URL KEY (sync | async | langchain)
+Usage: quiver_client.py URL KEY (sync | async | langchain | documents | snapshot=FOLDER)
 
 Run against a Quiver server and against Sheaf's router, the output is the same: that is what the test compares. Each step has
 what the client returned, and what went over the wire for it. Randomness (nonces, ids) is drawn from a seed. What may differ,
-and is left out: the words of problems, the last digits of scores, `index_ready`, the order of a list of collections, and 422 where
-Sheaf says 400.
+and is left out: the words of problems, the last digits of scores, the order of hits with equal ones in a hybrid search, `index_ready`,
+the order of a list of collections, and 422 where Sheaf says 400. What a snapshot answers is each server's own.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ import sys
 
 import quiver
 from quiver import AsyncClient, Client, FilterableField, Point, QuiverError, SparseVector
+from quiver.client import TEXT_KEY, Document
 from quiver.dcpe import DcpeCipher
 from quiver.vector import VectorCipher
 
@@ -210,6 +211,80 @@ async def searches(r, q):
     await r.step("fetch what is left", q.fetch, "items", limit=500, with_payload=False)
 
 
+SENTENCES = [
+    "the fox jumps over the lazy dog",
+    "a quick brown fox",
+    "dogs sleep all day, and a dog barks at night",
+    "nothing of the kind happens here",
+    "foxes and dogs, dogs and foxes, fox fox fox",
+    "night falls over the sleeping town",
+    "the town has a market, a church and a fox",
+    "of all animals the fox is said to be the most cunning one of all",
+    "a dog and a cat live in the same house at the end of the road",
+    "church bells ring at night",
+    "brown bears fish in the river, dogs don't",
+    "the lazy fox does not jump over anything, neither do dogs",
+]
+
+
+async def hybrid(r, q):
+    """Searches by vector, by weighted terms and by words at once."""
+    await r.step("create a mixed one", q.create_collection, "mixed", 2)
+    # A point's words don't count where it has terms.
+    terms_of = lambda n: {"__quiver_sparse__": {"indices": [n, n + 1, 90], "values": [1.5, n / 3, n + 0.25]}}
+    mixed = [
+        Point(f"h{n}", [n * n / 8.0, 1.0], {"n": n, **({TEXT_KEY: text} if n % 3 else terms_of(n))})
+        for n, text in enumerate(SENTENCES)
+    ]
+    await r.step("upsert mixed points", q.upsert, "mixed", mixed)
+    near, some = [3.1, 1.0], {"gt": {"field": "n", "value": 2}}
+    terms = SparseVector([3, 4, 90], [2.0, 1.0, 0.1])
+    for name, question in {
+        "a vector": {"vector": near},
+        "words": {"query_text": "the fox"},
+        "one word": {"query_text": "town", "with_vector": True},
+        "unknown words": {"query_text": "xylophone"},
+        "terms": {"sparse": terms},
+        "a vector and words": {"vector": near, "query_text": "a dog at night"},
+        "a vector and terms": {"vector": near, "sparse": terms, "rrf_k0": 10.0},
+        "all": {"vector": near, "sparse": terms, "query_text": "cunning fox", "with_payload": False},
+        "all, filtered": {"vector": near, "sparse": terms, "query_text": "fox", "filter": some},
+    }.items():
+        await r.step(f"hybrid by {name}", q.hybrid_search, "mixed", **question)
+        by_score(r.steps[-1])
+    await r.step("hybrid of a wrong dimension", q.hybrid_search, "mixed", vector=[1.0])
+    await r.step("hybrid in an unknown one", q.hybrid_search, "unknown", query_text="fox")
+    await r.step("delete mixed", q.delete_collection, "mixed")
+
+
+def by_score(step):
+    """Hits with equal scores in the order of their ids."""
+    order = lambda hit: (-hit["score"], hit["id"])
+    step["said"].sort(key=order)
+    step["wire"][0]["body"]["matches"].sort(key=order)
+
+
+async def documents(r, q):
+    """Documents of several vectors."""
+    await r.step("create one of documents", q.create_collection, "pages", 3, "cosine", multivector=True)
+    pages = [
+        Document(f"d{n}", [[1.0, n / 5, 0.1 * m] for m in range(1 + n % 4)], {"n": n}) for n in range(20)
+    ]
+    await r.step("upsert documents", q.upsert_documents, "pages", pages)
+    question = [[1.0, 1.3, 0.0], [1.0, 0.2, 0.3]]
+    await r.step("search documents", q.search_multi_vector, "pages", question, k=5)
+    await r.step("search documents whole", q.search_multi_vector, "pages", question, k=3, with_vector=True)
+    few = {"lt": {"field": "n", "value": 4}}
+    await r.step("search some documents", q.search_multi_vector, "pages", question, filter=few, with_payload=False)
+    await r.step("delete documents", q.delete_documents, "pages", ["d3", "d4", "none"])
+    await r.step("search what is left", q.search_multi_vector, "pages", question, k=30, with_payload=False)
+    await r.step("get the one of documents", q.get_collection, "pages")
+    await r.step("search it as points", q.search, "pages", [1.0, 0.0, 0.0])
+    await r.step("upsert documents of a wrong dimension", q.upsert_documents, "pages", [Document("w", [[1.0]])])
+    await r.step("upsert documents to one of points", q.upsert_documents, "unknown", pages[:1])
+    await r.step("delete the one of documents", q.delete_collection, "pages")
+
+
 async def encrypted(r, q):
     """Vectors that the server can't read."""
     cipher = VectorCipher.from_hex("11" * 32)
@@ -237,36 +312,6 @@ async def encrypted(r, q):
     await r.step("create a dcpe one by cosine", q.create_collection, "x", 2, "cosine", vector_encryption="dcpe")
 
 
-async def hybrid(r, q):
-    """Dense and sparse vectors and keywords, fused."""
-    await r.step("create a hybrid one", q.create_collection, "mixed", 2)
-    texts = ["a red fox", "the brown dog", "a dog and a fox", "birds sing", "red birds", "one brown bird"]
-    mixed = [
-        Point(f"m{n}", [float(n), n * n / 8], {
-            "n": n,
-            "__quiver_text__": text,
-            "__quiver_sparse__": {"indices": [n, n + 3, 20 + n % 2], "values": [1.0, 0.5 + n / 16, 0.25]},
-        })
-        if n % 3 == 0 else Point(f"m{n}", [float(n), n * n / 8], {"n": n, "__quiver_text__": text})
-        for n, text in enumerate(texts)
-    ]
-    await r.step("upsert mixed", q.upsert, "mixed", mixed)
-    near, sparse = [2.2, 0.4], SparseVector([0, 3, 6, 20], [1.0, 2.0, 0.5, 0.125])
-    for name, asked in {
-        "all three": {"vector": near, "sparse": sparse, "query_text": "red dog"},
-        "vector and text": {"vector": near, "query_text": "brown fox"},
-        "text": {"query_text": "the birds"},
-        "sparse": {"sparse": sparse},
-        "vector": {"vector": near},
-    }.items():
-        await r.step(f"hybrid search by {name}", q.hybrid_search, "mixed", k=4, **asked)
-        some = {"gte": {"field": "n", "value": 2}}
-        await r.step(f"hybrid search by {name}, filtered", q.hybrid_search, "mixed", k=3, filter=some, with_vector=True, **asked)
-    await r.step("hybrid search of an unknown one", q.hybrid_search, "unknown", vector=near)
-    await r.step("hybrid search with a wrong dimension", q.hybrid_search, "mixed", vector=[1.0])
-    await r.step("delete mixed", q.delete_collection, "mixed")
-
-
 async def refusals(r, stranger):
     """Without a key that is known."""
     await r.step("ask without a key", stranger.list_collections)
@@ -284,7 +329,7 @@ async def client_story(r, url, key, kind):
     q, stranger = kind(url, api_key=key), kind(url)
     for client in [q, stranger]:
         r.watch(client._http)
-    for part in [collections, writes, searches, encrypted, hybrid]:
+    for part in [collections, writes, searches, hybrid, encrypted]:
         await part(r, q)
     await refusals(r, stranger)
     await end(r, q)
@@ -292,6 +337,15 @@ async def client_story(r, url, key, kind):
         closed = client.aclose() if kind is AsyncClient else client.close()
         if closed is not None:
             await closed
+
+
+async def documents_story(r, url, key):
+    with Client(url, api_key=key) as q:
+        r.watch(q._http)
+        await documents(r, q)
+    async with AsyncClient(url, api_key=key) as q:
+        r.watch(q._http)
+        await documents(r, q)
 
 
 def langchain_story(url, key):
@@ -334,18 +388,30 @@ def langchain_story(url, key):
         steps.append({"step": "delete none", "said": store.delete([])})
         q.delete_collection("chain")
         both = QuiverVectorStore.from_texts(
-            texts, Lengths(), metadata, client=q, collection="chain", metric="l2", hybrid=True
+            SENTENCES, Lengths(), client=q, collection="both", metric="l2", hybrid=True, ids=[f"t{n}" for n in range(12)]
         )
-        for asked in ["an apple", "pears", "others of the text"]:
-            steps.append({"step": f"hybrid {asked}", "said": said(both.similarity_search_with_score(asked, k=3))})
-        q.delete_collection("chain")
+        found = said(both.similarity_search_with_score("a fox in the town", k=12))
+        steps.append({"step": "hybrid", "said": sorted(found, key=lambda d: (-d["score"], d["id"]))})
+        assert len(found) == 12 and all(TEXT_KEY not in d["metadata"] for d in found), found
+        q.delete_collection("both")
     return steps
+
+
+def snapshot_story(url, key, folder):
+    with Client(url, api_key=key) as q:
+        return [{"step": "snapshot", "said": q.snapshot(folder)}]
 
 
 def main():
     url, key, what = sys.argv[1:]
     if what == "langchain":
         steps = langchain_story(url, key)
+    elif what.startswith("snapshot="):
+        steps = snapshot_story(url, key, what.removeprefix("snapshot="))
+    elif what == "documents":
+        recorder = Recorder()
+        asyncio.run(documents_story(recorder, url, key))
+        steps = recorder.steps
     else:
         recorder = Recorder()
         kind = {"sync": Client, "async": AsyncClient}[what]

@@ -162,5 +162,6 @@ fn calls(work: &Work) -> Vec<Call> {
         Work::Delete(ids) => ids.iter().map(delete).collect(),
         Work::Get(id) => vec![Call::Get { collection, id: id.clone() }],
         Work::Gather => vec![Call::Gather { collection }],
+        Work::Insert(_) | Work::Discard(_) => Vec::new(), // No client asks for that.
     }
 }

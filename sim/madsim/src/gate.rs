@@ -9,7 +9,7 @@ use sheaf_map::Map;
 use sheaf_protocol::{Frame, Refusal};
 use sheaf_runtime::entropy;
 use sheaf_runtime::gate::{
-    FrameAnswer, GateHost, GateParts, Go, NotServed, Change, Operation, Peers, Reply, Request,
+    Change, FrameAnswer, GateHost, GateParts, Go, NotServed, Operation, Peers, Reply, Request,
 };
 use sheaf_sim::wire::{DataReply, DataRequest, Found, Work};
 use sheaf_stores::MemoryStore;
@@ -153,16 +153,18 @@ impl At {
 
     async fn data(&self, asked: &DataRequest) -> DataReply {
         let operation = match &asked.work {
-            Work::Upsert(points) => {
-                Operation::Write { ids: points.iter().map(|(id, _)| id.clone()).collect(), change: Change::Upsert }
-            }
+            Work::Insert(_) | Work::Discard(_) => return no_repairs(),
+            Work::Upsert(points) => Operation::Write {
+                ids: points.iter().map(|(id, _)| id.clone()).collect(),
+                change: Change::Upsert,
+            },
             Work::Delete(ids) => Operation::Write { ids: ids.clone(), change: Change::Delete },
             Work::Get(id) => Operation::Read { ids: vec![id.clone()] },
             Work::Gather => Operation::Gather,
         };
         let request = Request {
-            version: Some(asked.version),
-            shard: Some(asked.shard),
+            version: asked.version,
+            shard: asked.shard,
             collection: asked.collection.to_string(),
             operation,
             deadline: self.host.clock().now().plus_ms(asked.timeout_ms),
@@ -197,11 +199,18 @@ impl At {
         let points: Vec<PointAt> = match &asked.work {
             Work::Upsert(points) => points.iter().map(|(id, _)| at(id)).collect(),
             Work::Delete(ids) => ids.iter().map(at).collect(),
-            Work::Get(_) | Work::Gather => return,
+            Work::Get(_) | Work::Gather | Work::Insert(_) | Work::Discard(_) => return,
         };
-        let (node, shard) = (self.node, Some(asked.shard));
+        let (node, shard) = (self.node, asked.shard);
         self.book.fact(Fact::Acknowledged { node, shard, version, points });
     }
+}
+
+/// No cluster is adopted in this world: the pure simulator has that.
+const NO_REPAIRS: &str = "nothing is repaired here";
+
+fn no_repairs() -> DataReply {
+    DataReply::Refused(Refusal::EngineUnavailable { reason: NO_REPAIRS.to_owned() })
 }
 
 /// What the engine found, or what it found that no write can have made.
@@ -224,9 +233,12 @@ async fn carry_out(go: Go, work: Work) -> Result<Came, EngineError> {
             points.into_iter().flatten().map(|point| (point.id, point.body)).collect()
         }
         Work::Gather => scan(&*go.engine, collection, go.accept).await?,
+        Work::Insert(_) | Work::Discard(_) => {
+            return Err(EngineError::Unsupported(NO_REPAIRS.to_owned()));
+        }
     };
     let points = found.into_iter().map(|(id, body)| stamped(id, &body)).collect();
-    Ok((collection, Result::map(points, |points| Found { points })))
+    Ok((collection, Result::map(points, |points| Found { points, ..Found::default() })))
 }
 
 async fn scan(

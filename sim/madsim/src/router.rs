@@ -71,7 +71,8 @@ async fn answer(host: RouterHost, caller: Caller, question: Question) -> Answer 
     Answer::Client(match ended.verdict {
         Verdict::Complete { calls, .. } => {
             let parts = calls.iter().filter_map(|call| ended.replies.remove(call));
-            ClientReply::Done(Found { points: parts.flat_map(|part| part.points).collect() })
+            let points = parts.flat_map(|part| part.points).collect();
+            ClientReply::Done(Found { points, ..Found::default() })
         }
         Verdict::Incomplete(incomplete) => ClientReply::Parts {
             applied: incomplete.applied,
@@ -91,8 +92,8 @@ async fn ask_shard(
     let Some(entry) = map.shard(call.shard) else { return (Outcome::NotSent, None) };
     let left = host.clock().until(call.answer_by);
     let asked = DataRequest {
-        version: call.version,
-        shard: call.shard,
+        version: Some(call.version),
+        shard: Some(call.shard),
         collection: Arc::clone(&request.collection),
         work: part_of(&request.work, &call.items),
         timeout_ms: left.as_millis().max(1) as u64,

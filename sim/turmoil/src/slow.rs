@@ -3,12 +3,14 @@
 //! In production the engine works on threads of its own, so other requests go on meanwhile; without a wait each call here
 //! would be one indivisible step of the host, and no crash could fall into it.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sheaf_engines::{
-    Accept, Change, Engine, EngineStats, Filter, Hit, Reply, Scan, ScanPage, Search, Write,
+    Accept, Change, Engine, EngineError, EngineStats, Filter, Hit, Reply, Scan, ScanPage, Search,
+    Write,
 };
 use sheaf_types::{CollectionConfig, CollectionId, PointId, StoredPoint};
 
@@ -99,5 +101,13 @@ impl<E: Engine> Engine for SlowEngine<E> {
 
     fn stats(&self) -> Reply<'_, EngineStats> {
         self.slowly(self.inner.stats())
+    }
+
+    fn holds(&self, config: &CollectionConfig) -> Result<(), EngineError> {
+        self.inner.holds(config)
+    }
+
+    fn snapshot(&self, into: PathBuf, final_folder: PathBuf) -> Reply<'_, Option<PathBuf>> {
+        self.slowly(self.inner.snapshot(into, final_folder))
     }
 }
