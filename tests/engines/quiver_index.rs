@@ -28,7 +28,7 @@ fn vector(number: u64) -> Vec<f32> {
 }
 
 fn numbered(id: usize, number: u64) -> StoredPoint {
-    let payload = format!(r#"{{"even":{},"n":{number}}}"#, number % 2 == 0);
+    let payload = format!(r#"{{"even":{},"n":{number}}}"#, number.is_multiple_of(2));
     point(COLLECTION, &format!("p{id:05}"), &vector(number), Some(&payload))
 }
 

@@ -120,7 +120,7 @@ async fn write(
         let at = round * 7 % keys.len();
         let number = keys[at];
         let router = &routers[round % 2];
-        let stamp = (round % 4 != 0).then(|| record.borrow_mut().stamp());
+        let stamp = (!round.is_multiple_of(4)).then(|| record.borrow_mut().stamp());
         let begun = record.borrow_mut().begin_write(&key(number), stamp);
         let fate = send(router, number, stamp).await;
         record.borrow_mut().end_write(&key(number), begun, fate);
