@@ -96,7 +96,7 @@ async fn a_write_whose_answer_was_lost_is_unknown_and_never_follows_a_later_one(
     for round in 1..=LOST_ROUNDS {
         let (one, two) = (numbered("p", round * 2), numbered("p", round * 2 + 1));
         // Carried out or not, and the write that settles it may meet the same.
-        let fault = if round % 2 == 0 { Fault::AnswerLost } else { Fault::Lost };
+        let fault = if round.is_multiple_of(2) { Fault::AnswerLost } else { Fault::Lost };
         let times = 1 + (round / 2 % 2) as usize;
         let done = wire.done();
         wire.set(fault, POINTS, times);
