@@ -132,7 +132,7 @@ impl World {
     /// Reads some strays, and sends some that were read before.
     pub fn repair(&mut self) {
         let unproven = self.store.record().unproven;
-        if self.stage == Stage::Over || !(unproven || !self.repairs.pages.is_empty()) {
+        if self.stage == Stage::Over || !unproven && self.repairs.pages.is_empty() {
             return;
         }
         if unproven && self.repairs.pages.len() < PAGES_MAX {
