@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 use serde_json::{Number, Value};
 use sheaf_types::{CollectionId, PointBody, PointId, StoredPoint};
 
+use super::many::ReadPoint;
 use crate::EngineError;
 
 /// The member of a payload that holds its exact text.
@@ -83,14 +84,29 @@ pub fn read_row(body: &[u8]) -> Result<Row, EngineError> {
     row(serde_json::from_slice(body).map_err(|error| no_quiver(&error))?)
 }
 
+/// A point that was read in another way.
+///
+/// # Errors
+/// Its payload is no JSON.
+pub fn stored(point: ReadPoint) -> Result<Row, EngineError> {
+    let ReadPoint { id, vector, payload } = point;
+    let payload = (!payload.is_empty() && payload != b"null").then_some(payload);
+    let payload = payload.map(|json| serde_json::from_slice(&json)).transpose();
+    let payload = payload.map_err(|error| no_quiver(&error))?.map(canonical);
+    Ok(Row { id: PointId::from(id), vector: Some(vector), payload, score: None })
+}
+
+/// A stored payload as it was written.
+fn canonical(payload: Value) -> String {
+    match payload.get(EXACT_MEMBER).and_then(Value::as_str) {
+        Some(exact) => exact.to_owned(),
+        None => payload.to_string(),
+    }
+}
+
 fn row(answer: RowAnswer<'_>) -> Result<Row, EngineError> {
     let payload = answer.payload.map(|raw| serde_json::from_str::<Value>(raw.get())).transpose();
-    let payload = payload.map_err(|error| no_quiver(&error))?.map(|payload| {
-        match payload.get(EXACT_MEMBER).and_then(Value::as_str) {
-            Some(exact) => exact.to_owned(),
-            None => payload.to_string(),
-        }
-    });
+    let payload = payload.map_err(|error| no_quiver(&error))?.map(canonical);
     let (id, score) = (PointId::from(answer.id.as_ref()), answer.score);
     Ok(Row { id, vector: answer.vector, payload, score })
 }
@@ -126,7 +142,7 @@ pub fn upsert_requests<'a>(points: impl Iterator<Item = &'a StoredPoint>) -> Vec
 }
 
 /// The body of one request that deletes these.
-pub fn delete_request(ids: &[&PointId]) -> Bytes {
+pub fn delete_request(ids: &[PointId]) -> Bytes {
     let texts: Vec<String> = ids.iter().map(|id| Value::from(id.as_str()).to_string()).collect();
     finished("ids", &texts.join(","))
 }
@@ -163,14 +179,14 @@ pub fn push_vector(text: &mut String, vector: &[f32]) {
 
 fn push_number(text: &mut String, number: f32) {
     let start = text.len();
-    // Writing to a string can't fail.
-    let _ = write!(text, "{number:?}");
+    text.push_str(zmij::Buffer::new().format(number));
     let magnitude = number.abs();
     let is_sure = number == 0.0 || (1e-9..1e15).contains(&magnitude);
     let again = text[start..].parse::<f64>().map(|read| (read as f32).to_bits());
     if !is_sure || again != Ok(number.to_bits()) {
         // All digits of its exact value as a double: an error in the last bit of that is far from the next float.
         text.truncate(start);
+        // Writing to a string can't fail.
         let _ = write!(text, "{:?}", f64::from(number));
     }
 }
@@ -231,7 +247,7 @@ mod tests {
             let mut text = String::new();
             push_number(&mut text, number);
             prop_assert_eq!((text.parse::<f64>().unwrap() as f32).to_bits(), bits, "{}", text);
-            if text != format!("{number:?}") {
+            if text != zmij::Buffer::new().format(number) {
                 prop_assert_eq!((read_roughly(&text) as f32).to_bits(), bits, "{}", text);
             }
         }
