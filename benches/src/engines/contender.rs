@@ -31,7 +31,7 @@ pub struct Contender {
     /// Where the second shard is.
     joining: String,
     // Last: the gates end before their databases.
-    _servers: Vec<QuiverServer>,
+    servers: Vec<QuiverServer>,
 }
 
 impl Contender {
@@ -76,7 +76,7 @@ impl Contender {
         let coordinator = cluster.client(&cluster.coordinator.url);
         let joining = cluster.nodes[1].url.clone();
         let (cluster, stock_routers) = (Some(cluster), Vec::new());
-        Self { cluster, coordinator, stock_routers, joining, _servers: servers }
+        Self { cluster, coordinator, stock_routers, joining, servers }
     }
 
     async fn stock(mut servers: Vec<QuiverServer>) -> Self {
@@ -93,7 +93,7 @@ impl Contender {
         let joining = servers[1].url();
         let client = Client::new(&url);
         servers.push(coordinator);
-        Self { cluster: None, coordinator: client, stock_routers, joining, _servers: servers }
+        Self { cluster: None, coordinator: client, stock_routers, joining, servers }
     }
 
     /// A client of this router.
@@ -149,13 +149,30 @@ impl Contender {
         }
     }
 
+    /// Waits until the first server answers by its index: how long that is built says nothing of who asks it.
+    pub async fn is_indexed(&self) {
+        let vector = vec![1.0; synthetic::DIM];
+        let path = format!("/v1/collections/{COLLECTION}/query");
+        let first = self.router(0).post(&path, &json!({ "vector": vector, "k": 1 })).await;
+        first.expect("it answers").expect_ok("query");
+        let server = Client::new(&self.servers[0].url());
+        eventually("the index is built", GROW_SECS_MAX, || async {
+            let shown = server.get("/v1/collections").await.map_err(|gone| gone.to_string())?.body;
+            let all = shown.as_array().ok_or("no list")?;
+            let is_ready =
+                all.iter().all(|shown| shown["dim"] == 1 || shown["index_ready"] == true);
+            if is_ready { Ok(()) } else { Err(shown.to_string()) }
+        })
+        .await;
+    }
+
     /// Waits until nothing more is done behind the flip.
     pub async fn at_rest(&self) {
         match &self.cluster {
             Some(cluster) => cluster.operator().idle().await,
             // It waits 3 s and then deletes what moved; nothing tells when that is over but the counts.
             None => {
-                let client = Client::new(&self._servers[0].url());
+                let client = Client::new(&self.servers[0].url());
                 let path = format!("/v1/collections/{COLLECTION}");
                 let mut last = Value::Null;
                 let mut same = 0;

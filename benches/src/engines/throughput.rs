@@ -23,6 +23,9 @@ pub async fn routers(quick: bool, table: &mut Table) {
     let time = Duration::from_millis(time);
     let contenders =
         [Contender::start(Kind::Sheaf, POINTS).await, Contender::start(Kind::Stock, POINTS).await];
+    for contender in &contenders {
+        contender.is_indexed().await;
+    }
     for kind in [Asked::Get, Asked::Query, Asked::Upsert] {
         let mut per_s = [Readings::default(), Readings::default()];
         let mut p50_us = [Readings::default(), Readings::default()];

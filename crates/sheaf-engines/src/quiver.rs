@@ -11,6 +11,7 @@ mod combine;
 mod follower;
 mod index;
 mod log;
+mod look;
 mod many;
 mod pages;
 mod pushdown;
@@ -44,6 +45,7 @@ use catalogue::Entry;
 use combine::Queue;
 use index::IndexState;
 use log::Log;
+use look::Lookers;
 use pages::Windows;
 use server::{CallError, Server};
 
@@ -116,6 +118,7 @@ struct Held {
     windows: Windows,
     stripes: Stripes,
     queue: Queue,
+    lookers: Lookers,
     /// About how many points there are: decides only how a search is carried out.
     points: AtomicU64,
     is_dropping: AtomicBool,
@@ -126,7 +129,16 @@ impl Held {
     fn new(entry: Entry, points: u64, is_new: bool) -> Self {
         let (windows, stripes, queue) = (Windows::default(), Stripes::default(), Queue::default());
         let (points, is_dropping) = (AtomicU64::new(points), AtomicBool::new(false));
-        Self { entry, windows, stripes, queue, points, is_dropping, index: IndexState::new(is_new) }
+        Self {
+            entry,
+            windows,
+            stripes,
+            queue,
+            lookers: Lookers::default(),
+            points,
+            is_dropping,
+            index: IndexState::new(is_new),
+        }
     }
 
     fn id(&self) -> CollectionId {

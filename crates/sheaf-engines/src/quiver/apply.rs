@@ -18,7 +18,7 @@ use tracing::warn;
 
 use super::combine::{Differences, Waiting};
 use super::log::Log;
-use super::recent::Became;
+use super::recent::{Became, Carried};
 use super::server::CallError;
 use super::{Held, Inner, catalogue, wire};
 use crate::{Change, EngineError, Write, validate};
@@ -100,16 +100,18 @@ impl Inner {
         }
         let writing = held.windows.writing(&ids);
         let begun = held.index.recent().begin();
+        let at_once = differences.is_one_request();
+        let carried = if at_once { Carried::AtOnce } else { Carried::InPieces };
         let written = self.write(&held, differences).await;
         drop(writing);
         match &written {
             Ok(()) => {
-                self.was_written(&held, begun, became(&ids, there, last_of(&ids, &writes)), true)
+                self.was_written(&held, begun, became(&ids, there, last_of(&ids, &writes)), carried)
             }
             Err(EngineError::Unknown(_)) => match self.read(&held, ids.iter().cloned()).await {
                 Ok(now) => {
                     let now = now.into_iter().map(|point| point.map(|point| point.body)).collect();
-                    self.was_written(&held, begun, became(&ids, there, now), false);
+                    self.was_written(&held, begun, became(&ids, there, now), Carried::Perhaps);
                 }
                 Err(_) => held.index.recent().pass_over(),
             },

@@ -10,6 +10,7 @@ use sheaf_types::{PointId, StoredPoint};
 use tokio::sync::oneshot;
 
 use super::apply::BULK_POINTS_MIN;
+use super::wire::{REQUEST_BYTES_MAX, REQUEST_POINTS_MAX};
 use crate::EngineError;
 
 /// Points of several writes in one request: with more, Quiver's index would fall behind.
@@ -27,6 +28,13 @@ pub struct Differences {
 impl Differences {
     pub fn is_empty(&self) -> bool {
         self.upserts.is_empty() && self.deletes.is_empty()
+    }
+
+    /// Whether one request surely carries it out. A number of four bytes has 24 letters at most, a payload may be sent twice.
+    pub fn is_one_request(&self) -> bool {
+        (self.upserts.is_empty() || self.deletes.is_empty())
+            && self.points() <= REQUEST_POINTS_MAX
+            && self.bytes() <= REQUEST_BYTES_MAX / 8
     }
 
     fn points(&self) -> usize {

@@ -12,7 +12,7 @@ use http::Method;
 use sheaf_types::IndexKind;
 
 use super::apply::BULK_POINTS_MIN;
-use super::recent::{Became, Begun, POINTS_MAX, Recent};
+use super::recent::{Became, Begun, Carried, POINTS_MAX, Recent};
 use super::server::CallError;
 use super::{Held, Inner, wire};
 use crate::EngineError;
@@ -120,7 +120,7 @@ impl Inner {
         held: &Arc<Held>,
         begun: Begun,
         written: Vec<Became>,
-        is_certain: bool,
+        carried: Carried,
     ) {
         let mut recent = held.index.recent();
         if held.floats() * 2 <= self.options.exact_floats_max as u64 {
@@ -128,7 +128,7 @@ impl Inner {
             return;
         }
         let (before, points) = (recent.len(), written.len());
-        recent.end(held.config().metric, begun, written, is_certain);
+        recent.end(held.config().metric, begun, written, carried);
         // An index of another kind would be built anew for it, and so would one that doesn't have a batch yet.
         let is_kept_up = held.config().index == IndexKind::Hnsw && points < BULK_POINTS_MIN;
         let is_time = (before + points) / (POINTS_MAX / 8) > before / (POINTS_MAX / 8);

@@ -13,7 +13,7 @@ use sheaf_types::{PointId, StoredPoint};
 
 use super::catalogue::{CATALOGUE, OWNER};
 use super::server::CallError;
-use super::wire;
+use super::wire::{self, Row};
 use super::{Held, Inner, READS_AT_ONCE};
 use crate::EngineError;
 
@@ -78,25 +78,28 @@ impl Inner {
         }
         let blocks: Vec<Vec<PointId>> =
             ids.chunks(points_at_once(held)).map(<[PointId]>::to_vec).collect();
-        let reads = blocks.into_iter().map(|ids| self.many(held, ids));
+        let reads = blocks.into_iter().map(|ids| self.many_points(held, ids));
         let read: Vec<_> = stream::iter(reads).buffered(MANY_AT_ONCE).try_collect().await?;
         Ok(read.into_iter().flatten().collect())
     }
 
-    async fn many(
+    async fn many_points(
         &self,
         held: &Held,
         ids: Vec<PointId>,
     ) -> Result<Vec<Option<StoredPoint>>, EngineError> {
-        let rows = self.many_rows(held.name(), &ids).await;
-        let rows = rows.map_err(|error| self.missing(held, error))?;
-        let mut found = BTreeMap::new();
-        for row in rows {
-            if let Some(point) = wire::stored(row)?.into_point(held.id()) {
-                found.insert(point.id.clone(), point);
-            }
-        }
+        let rows = self.many(held, &ids).await?;
+        let points = rows.into_iter().filter_map(|row| row.into_point(held.id()));
+        let found: BTreeMap<PointId, StoredPoint> =
+            points.map(|point| (point.id.clone(), point)).collect();
         Ok(ids.iter().map(|id| found.get(id).cloned()).collect())
+    }
+
+    /// Those of the points that there are, in no order.
+    pub async fn many(&self, held: &Held, ids: &[PointId]) -> Result<Vec<Row>, EngineError> {
+        let read = self.many_rows(held.name(), ids).await;
+        let read = read.map_err(|error| self.missing(held, error))?;
+        read.into_iter().map(wire::stored).collect()
     }
 
     async fn many_rows(&self, quiver: &str, ids: &[PointId]) -> Result<Vec<ReadPoint>, CallError> {

@@ -43,6 +43,13 @@ pub struct Wanted<'a> {
     pub vectors: bool,
 }
 
+impl Wanted<'_> {
+    /// The same points, without what is theirs.
+    fn ids_only(self) -> Self {
+        Self { payloads: false, vectors: false, ..self }
+    }
+}
+
 /// Points behind an id, none left out.
 pub struct Stretch {
     pub rows: Vec<Row>,
@@ -469,10 +476,19 @@ impl Inner {
         mut see: impl FnMut(Vec<Row>),
     ) -> Result<(), EngineError> {
         let (mut after, mut offset): (Option<PointId>, usize) = (None, 0);
+        let reads_apart = wanted.vectors && self.options.many_reads.is_some();
+        let shown = if reads_apart { wanted.ids_only() } else { wanted };
         loop {
-            let stretch = self.behind(held, after.as_ref(), &mut offset, wanted).await?;
+            let stretch = self.behind(held, after.as_ref(), &mut offset, shown).await?;
             let last = stretch.rows.last().map(|row| row.id.clone());
-            see(stretch.rows);
+            if reads_apart {
+                let ids: Vec<PointId> = stretch.rows.into_iter().map(|row| row.id).collect();
+                for ids in ids.chunks(points_at_once(held)) {
+                    see(self.many(held, ids).await?);
+                }
+            } else {
+                see(stretch.rows);
+            }
             if stretch.is_last {
                 return Ok(());
             }

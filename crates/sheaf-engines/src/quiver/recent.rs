@@ -60,12 +60,33 @@ enum Proof {
     Scored(f32),
 }
 
+/// How a write was carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carried {
+    /// Certainly, at one moment: in one request.
+    AtOnce,
+    /// Certainly, piece by piece.
+    InPieces,
+    /// Or not, or something else was.
+    Perhaps,
+}
+
+/// The write that is to be seen.
+#[derive(Clone, Debug)]
+struct Sign {
+    id: PointId,
+    proof: Proof,
+    /// Whoever sees it sees all of the same write.
+    at_once: bool,
+}
+
 /// A mark, to be searched for.
 #[derive(Clone, Debug)]
 pub struct Mark {
     id: PointId,
     begun: Moment,
     proof: Proof,
+    at_once: bool,
     pub vector: Vec<f32>,
 }
 
@@ -89,7 +110,7 @@ pub struct Recent {
     kept: BTreeMap<PointId, Kept>,
     bytes: usize,
     /// By when their writes began.
-    marks: BTreeMap<Moment, (PointId, Proof)>,
+    marks: BTreeMap<Moment, Sign>,
     /// What was written until then isn't kept here, and may not be in the index.
     forgotten: Option<Moment>,
 }
@@ -129,9 +150,10 @@ impl Recent {
 
     /// The mark whose write began then, if it is one still.
     pub fn mark(&self, begun: u64) -> Option<Mark> {
-        let (id, proof) = self.marks.get(&begun)?;
-        let row = self.kept.get(id)?.row.as_ref()?;
-        Some(Mark { id: id.clone(), begun, proof: *proof, vector: row.vector.clone()? })
+        let Sign { id, proof, at_once } = self.marks.get(&begun)?.clone();
+        let row = self.kept.get(&id)?.row.as_ref()?;
+        let vector = row.vector.clone()?;
+        Some(Mark { id, begun, proof, at_once, vector })
     }
 
     fn tick(&mut self) -> Moment {
@@ -144,8 +166,8 @@ impl Recent {
         Begun(self.tick())
     }
 
-    /// It was answered. `is_certain`: it was carried out, and nothing else was.
-    pub fn end(&mut self, metric: Metric, begun: Begun, written: Vec<Became>, is_certain: bool) {
+    /// It was answered.
+    pub fn end(&mut self, metric: Metric, begun: Begun, written: Vec<Became>, carried: Carried) {
         let more: usize = written.iter().map(Became::bytes).sum();
         if self.kept.len() + written.len() > POINTS_MAX || self.bytes + more > BYTES_MAX {
             self.forget();
@@ -156,8 +178,9 @@ impl Recent {
             let was_kept = self.remove(&id);
             let proof = new.as_ref().and_then(|new| proof(metric, old.as_ref(), new));
             // The index may have any of the points that it was since.
-            if let Some(proof) = proof.filter(|_| is_certain && !was_kept) {
-                self.marks.entry(begun.0).or_insert((id.clone(), proof));
+            if let Some(proof) = proof.filter(|_| carried != Carried::Perhaps && !was_kept) {
+                let at_once = carried == Carried::AtOnce;
+                self.marks.entry(begun.0).or_insert(Sign { id: id.clone(), proof, at_once });
             }
             let bytes = size(&id, new.as_ref());
             let row = new.map(|body| Row {
@@ -177,12 +200,12 @@ impl Recent {
     /// The index has this mark's write, and all that was done before it.
     pub fn confirm(&mut self, mark: &Mark) {
         self.kept.retain(|id, kept| {
-            let is_it = kept.begun == mark.begun && *id == mark.id;
+            let is_it = kept.begun == mark.begun && (mark.at_once || *id == mark.id);
             let stays = kept.done > mark.begun && !is_it;
             self.bytes -= if stays { 0 } else { kept.bytes };
             stays
         });
-        self.marks.retain(|begun, (id, _)| *begun > mark.begun && self.kept.contains_key(id));
+        self.marks.retain(|begun, sign| *begun > mark.begun && self.kept.contains_key(&sign.id));
         if self.forgotten.is_some_and(|forgotten| forgotten < mark.begun) {
             self.forgotten = None;
         }
@@ -204,7 +227,7 @@ impl Recent {
     fn remove(&mut self, id: &PointId) -> bool {
         let Some(kept) = self.kept.remove(id) else { return false };
         self.bytes -= kept.bytes;
-        if self.marks.get(&kept.begun).is_some_and(|(mark, _)| mark == id) {
+        if self.marks.get(&kept.begun).is_some_and(|sign| sign.id == *id) {
             self.marks.remove(&kept.begun);
         }
         true
@@ -237,7 +260,7 @@ mod tests {
     fn write(recent: &mut Recent, id: &str, old: Option<f32>, new: Option<f32>) {
         let begun = recent.begin();
         let written = Became { id: PointId::from(id), old: old.map(body), new: new.map(body) };
-        recent.end(Metric::L2, begun, vec![written], true);
+        recent.end(Metric::L2, begun, vec![written], Carried::InPieces);
     }
 
     fn shown(id: &str, score: f32) -> Row {
@@ -257,7 +280,7 @@ mod tests {
         let late = recent.begin();
         write(&mut recent, "c", Some(5.0), None);
         let other = Became { id: PointId::from("d"), old: None, new: Some(body(6.0)) };
-        recent.end(Metric::L2, late, vec![other], true);
+        recent.end(Metric::L2, late, vec![other], Carried::InPieces);
         assert!(!mark.is_proved_by(&[shown("a", 0.0)]), "it must be itself that is shown");
         assert!(mark.is_proved_by(&[shown("a", 0.0), shown("b", 7.0)]));
         recent.confirm(&mark);
@@ -268,6 +291,22 @@ mod tests {
         assert_eq!(mark.id.as_str(), "d");
         recent.confirm(&mark);
         assert_eq!(recent.ids().map(PointId::as_str).collect::<Vec<_>>(), ["c"]);
+    }
+
+    #[test]
+    fn a_mark_vouches_for_the_others_of_its_request() {
+        let three = || {
+            let of = |id: &str| Became { id: PointId::from(id), old: None, new: Some(body(1.0)) };
+            ["a", "b", "c"].map(of).to_vec()
+        };
+        for (carried, left) in [(Carried::AtOnce, 0), (Carried::InPieces, 2)] {
+            let mut recent = Recent::default();
+            let begun = recent.begin();
+            recent.end(Metric::L2, begun, three(), carried);
+            let mark = newest(&recent);
+            recent.confirm(&mark);
+            assert_eq!((recent.len(), recent.bytes == 0), (left, left == 0));
+        }
     }
 
     #[test]
@@ -294,7 +333,7 @@ mod tests {
         let mut recent = Recent::default();
         let begun = recent.begin();
         let written = Became { id: PointId::from("a"), old: None, new: Some(body(1.0)) };
-        recent.end(Metric::L2, begun, vec![written], false);
+        recent.end(Metric::L2, begun, vec![written], Carried::Perhaps);
         assert!(recent.marks().is_empty() && recent.len() == 1);
     }
 
@@ -310,11 +349,11 @@ mod tests {
             (from..from + POINTS_MAX / 2 + 1).map(of).collect::<Vec<_>>()
         };
         let begun = recent.begin();
-        recent.end(Metric::L2, begun, batch(0), true);
+        recent.end(Metric::L2, begun, batch(0), Carried::InPieces);
         let early = newest(&recent);
         assert!(recent.is_whole());
         let begun = recent.begin();
-        recent.end(Metric::L2, begun, batch(POINTS_MAX), true);
+        recent.end(Metric::L2, begun, batch(POINTS_MAX), Carried::InPieces);
         assert!(!recent.is_whole() && recent.len() == POINTS_MAX / 2 + 1, "the newest are kept");
         let mark = newest(&recent);
         recent.confirm(&early);
@@ -322,7 +361,7 @@ mod tests {
         recent.confirm(&mark);
         assert!(recent.is_whole(), "it was begun when all that was forgotten was done");
         let begun = recent.begin();
-        recent.end(Metric::L2, begun, [batch(0), batch(POINTS_MAX)].concat(), true);
+        recent.end(Metric::L2, begun, [batch(0), batch(POINTS_MAX)].concat(), Carried::InPieces);
         assert!(
             !recent.is_whole() && recent.len() == 0 && recent.bytes == 0,
             "more than it may keep"
