@@ -7,10 +7,12 @@
 mod adopt;
 mod apply;
 mod catalogue;
+mod documents;
 mod follower;
 mod index;
 mod log;
 mod pages;
+mod payload;
 mod pushdown;
 mod recent;
 mod search;
@@ -20,7 +22,7 @@ mod wire;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -42,6 +44,7 @@ use catalogue::Entry;
 use index::IndexState;
 use log::Log;
 use pages::Windows;
+use payload::PayloadLimit;
 use server::{CallError, Server};
 
 /// Points that are read at the same time: Quiver gives out one in a request.
@@ -102,6 +105,7 @@ struct Inner {
     adoptable: Mutex<BTreeMap<String, Adoptable>>,
     /// One creation or drop at a time.
     changing: tokio::sync::Mutex<()>,
+    payloads: PayloadLimit,
 }
 
 /// A collection that exists.
@@ -113,13 +117,16 @@ struct Held {
     points: AtomicU64,
     is_dropping: AtomicBool,
     index: IndexState,
+    /// Of documents, bytes of one in the last page that was read.
+    document_bytes: AtomicUsize,
 }
 
 impl Held {
     fn new(entry: Entry, points: u64, is_new: bool) -> Self {
         let (windows, stripes) = (Windows::default(), Stripes::default());
         let (points, is_dropping) = (AtomicU64::new(points), AtomicBool::new(false));
-        Self { entry, windows, stripes, points, is_dropping, index: IndexState::new(is_new) }
+        let (index, document_bytes) = (IndexState::new(is_new), AtomicUsize::new(0));
+        Self { entry, windows, stripes, points, is_dropping, index, document_bytes }
     }
 
     fn id(&self) -> CollectionId {
@@ -151,8 +158,8 @@ impl Quiver {
         let server = Server::new(transport, &options.url, options.key.as_deref())?;
         let (held, changing) = (Mutex::default(), tokio::sync::Mutex::default());
         let log = tokio::sync::Mutex::new(Log::Sound);
-        let adoptable = Mutex::default();
-        let inner = Inner { server, options, held, log, adoptable, changing };
+        let (adoptable, payloads) = (Mutex::default(), PayloadLimit::default());
+        let inner = Inner { server, options, held, log, adoptable, changing, payloads };
         inner.first_look_at_log().await.map_err(CallError::into_engine_error)?;
         let entries = inner.open_catalogue().await?;
         for (entry, points) in entries {
@@ -177,12 +184,10 @@ impl Inner {
         self.server.call(Method::GET, path, Bytes::new(), self.options.read_deadline).await
     }
 
-    async fn fetch(&self, quiver: &str, body: &Value) -> Result<Vec<wire::Row>, CallError> {
+    async fn fetch(&self, quiver: &str, body: &Value) -> Result<Bytes, CallError> {
         let path = format!("{}/fetch", catalogue::path_of(quiver));
         let body = Bytes::from(body.to_string());
-        let answer =
-            self.server.call(Method::POST, &path, body, self.options.read_deadline).await?;
-        wire::read_rows(&answer).map_err(|error| CallError::Lost(error.to_string()))
+        self.server.call(Method::POST, &path, body, self.options.read_deadline).await
     }
 
     async fn read_one(
@@ -193,8 +198,9 @@ impl Inner {
         let row = if id.as_str().is_empty() {
             // No path names it. It is the first in the order of ids.
             let body = json!({"offset": 0, "limit": 1, "with_payload": true, "with_vector": true});
-            let rows = self.fetch(held.name(), &body).await;
-            let rows = rows.map_err(|error| self.missing(held, error))?;
+            let answer = self.fetch(held.name(), &body).await;
+            let answer = answer.map_err(|error| self.missing(held, error))?;
+            let rows = wire::read_rows_of(held.config(), &answer)?;
             rows.into_iter().next().filter(|row| row.id == *id)
         } else {
             let body = match self.get(&catalogue::point_path(held.name(), id)).await {
@@ -206,7 +212,7 @@ impl Inner {
                 }
                 Err(error) => return Err(self.missing(held, error)),
             };
-            Some(wire::read_row(&body)?)
+            Some(wire::read_row(held.config(), &body)?)
         };
         Ok(row.and_then(|row| row.into_point(held.id())))
     }

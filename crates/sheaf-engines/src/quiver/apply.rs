@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde::Deserialize;
-use sheaf_types::{CollectionId, PointBody, PointHash, PointId, StoredPoint};
+use sheaf_types::{CollectionConfig, CollectionId, PointBody, PointHash, PointId, StoredPoint};
 use tokio::sync::{Mutex, MutexGuard};
 use tracing::warn;
 
@@ -80,9 +80,12 @@ impl Inner {
         let hashes = there.iter().map(|point| point.as_ref().map(|point| point.hash));
         let before: BTreeMap<&PointId, Option<PointHash>> = ids.iter().zip(hashes).collect();
         let changes = changes(&before, &writes);
-        let requests = requests(&before, &writes);
+        let (requests, largest) = requests(held.config(), &before, &writes);
         if requests.is_empty() {
             return Ok(changes);
+        }
+        if let Some((bytes, id)) = largest {
+            self.takes_payload(bytes, &id).await?;
         }
         let writing = held.windows.writing(&ids);
         let begun = held.index.recent().begin();
@@ -222,8 +225,12 @@ fn changes(before: &BTreeMap<&PointId, Option<PointHash>>, writes: &[Write]) -> 
     writes.iter().map(change).collect()
 }
 
-/// The requests that leave each id as the last write says. What is so already is not sent.
-fn requests(before: &BTreeMap<&PointId, Option<PointHash>>, writes: &[Write]) -> Vec<Request> {
+/// The requests that leave each id as the last write says, and the largest payload in them. What is so already is not sent.
+fn requests(
+    config: &CollectionConfig,
+    before: &BTreeMap<&PointId, Option<PointHash>>,
+    writes: &[Write],
+) -> (Vec<Request>, Option<(usize, PointId)>) {
     let last: BTreeMap<&PointId, &Write> =
         writes.iter().map(|write| (write_id(write), write)).collect();
     let was = |id: &PointId| before.get(id).copied().flatten();
@@ -235,7 +242,9 @@ fn requests(before: &BTreeMap<&PointId, Option<PointHash>>, writes: &[Write]) ->
             Write::Upsert(_) | Write::Delete(_) => {}
         }
     }
-    let mut requests: Vec<Request> = wire::upsert_requests(upserts.into_iter())
+    let upserts = wire::upsert_requests(config, upserts.into_iter());
+    let mut requests: Vec<Request> = upserts
+        .requests
         .into_iter()
         .map(|(points, body)| Request { method: Method::POST, body, points })
         .collect();
@@ -243,7 +252,7 @@ fn requests(before: &BTreeMap<&PointId, Option<PointHash>>, writes: &[Write]) ->
         let body = wire::delete_request(chunk);
         requests.push(Request { method: Method::DELETE, body, points: chunk.len() });
     }
-    requests
+    (requests, upserts.largest)
 }
 
 /// Points that are gone, and points that are new.

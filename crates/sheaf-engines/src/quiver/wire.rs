@@ -10,9 +10,10 @@ use std::fmt::Write as _;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use serde_json::{Number, Value};
-use sheaf_types::{CollectionId, PointBody, PointId, StoredPoint};
+use serde_json::{Map, Number, Value};
+use sheaf_types::{CollectionConfig, CollectionId, PointBody, PointId, StoredPoint};
 
+use super::documents;
 use crate::EngineError;
 
 /// The member of a payload that holds its exact text.
@@ -66,33 +67,58 @@ struct RowsAnswer<'a> {
     points: Vec<RowAnswer<'a>>,
 }
 
+/// A point as it was read, before anybody knows what its payload means.
+pub struct Read {
+    pub id: PointId,
+    pub vector: Option<Vec<f32>>,
+    pub payload: Option<Value>,
+    pub score: Option<f32>,
+}
+
 /// The points of a `fetch`, or the matches of a `query`.
 ///
 /// # Errors
 /// The answer is not of Quiver's form.
 pub fn read_rows(body: &[u8]) -> Result<Vec<Row>, EngineError> {
     let answer: RowsAnswer<'_> = serde_json::from_slice(body).map_err(|error| no_quiver(&error))?;
-    answer.points.into_iter().map(row).collect()
+    answer.points.into_iter().map(|answer| read(answer).map(row)).collect()
+}
+
+/// The same of a collection with this configuration: the rows of documents have all their vectors.
+///
+/// # Errors
+/// As of [`read_rows`]; `Damaged` for what is no document.
+pub fn read_rows_of(config: &CollectionConfig, body: &[u8]) -> Result<Vec<Row>, EngineError> {
+    if !config.holds_documents() {
+        return read_rows(body);
+    }
+    let answer: RowsAnswer<'_> = serde_json::from_slice(body).map_err(|error| no_quiver(&error))?;
+    answer.points.into_iter().map(|answer| read(answer).and_then(documents::row)).collect()
 }
 
 /// One point.
 ///
 /// # Errors
-/// The answer is not of Quiver's form.
-pub fn read_row(body: &[u8]) -> Result<Row, EngineError> {
-    row(serde_json::from_slice(body).map_err(|error| no_quiver(&error))?)
+/// As of [`read_rows_of`].
+pub fn read_row(config: &CollectionConfig, body: &[u8]) -> Result<Row, EngineError> {
+    let read = read(serde_json::from_slice(body).map_err(|error| no_quiver(&error))?)?;
+    if config.holds_documents() { documents::row(read) } else { Ok(row(read)) }
 }
 
-fn row(answer: RowAnswer<'_>) -> Result<Row, EngineError> {
+fn read(answer: RowAnswer<'_>) -> Result<Read, EngineError> {
     let payload = answer.payload.map(|raw| serde_json::from_str::<Value>(raw.get())).transpose();
-    let payload = payload.map_err(|error| no_quiver(&error))?.map(|payload| {
-        match payload.get(EXACT_MEMBER).and_then(Value::as_str) {
-            Some(exact) => exact.to_owned(),
-            None => payload.to_string(),
-        }
-    });
+    let payload = payload.map_err(|error| no_quiver(&error))?;
     let (id, score) = (PointId::from(answer.id.as_ref()), answer.score);
-    Ok(Row { id, vector: answer.vector, payload, score })
+    Ok(Read { id, vector: answer.vector, payload, score })
+}
+
+fn row(read: Read) -> Row {
+    let Read { id, vector, payload, score } = read;
+    let payload = payload.map(|payload| match payload.get(EXACT_MEMBER).and_then(Value::as_str) {
+        Some(exact) => exact.to_owned(),
+        None => payload.to_string(),
+    });
+    Row { id, vector, payload, score }
 }
 
 /// An answer that can't be understood.
@@ -102,15 +128,32 @@ pub fn no_quiver(error: &serde_json::Error) -> EngineError {
     ))
 }
 
-/// The bodies of as many requests as these upserts need, in their order, with the number of points in each.
-pub fn upsert_requests<'a>(points: impl Iterator<Item = &'a StoredPoint>) -> Vec<(usize, Bytes)> {
-    let mut requests = Vec::new();
+/// The requests for some upserts.
+#[derive(Default)]
+pub struct Upserts {
+    /// Their bodies, in the order of the points, with the number of points in each.
+    pub requests: Vec<(usize, Bytes)>,
+    /// The largest payload in them: its bytes, and whose it is.
+    pub largest: Option<(usize, PointId)>,
+}
+
+/// As many requests as these upserts need.
+pub fn upsert_requests<'a>(
+    config: &CollectionConfig,
+    points: impl Iterator<Item = &'a StoredPoint>,
+) -> Upserts {
+    let mut upserts = Upserts::default();
     let (mut count, mut text) = (0, String::new());
     for point in points {
-        let one = point_text(point);
+        let payload = stored_payload(config, point);
+        let bytes = payload.as_ref().map_or(0, |payload| payload.len());
+        if upserts.largest.as_ref().is_none_or(|(largest, _)| *largest < bytes) {
+            upserts.largest = Some((bytes, point.id.clone()));
+        }
+        let one = point_text(config, point, payload.as_deref());
         let is_full = count == REQUEST_POINTS_MAX || text.len() + one.len() > REQUEST_BYTES_MAX;
         if count > 0 && is_full {
-            requests.push((count, finished("points", &text)));
+            upserts.requests.push((count, finished("points", &text)));
             (count, text) = (0, String::new());
         }
         if count > 0 {
@@ -120,9 +163,9 @@ pub fn upsert_requests<'a>(points: impl Iterator<Item = &'a StoredPoint>) -> Vec
         count += 1;
     }
     if count > 0 {
-        requests.push((count, finished("points", &text)));
+        upserts.requests.push((count, finished("points", &text)));
     }
-    requests
+    upserts
 }
 
 /// The body of one request that deletes these.
@@ -135,18 +178,28 @@ fn finished(member: &str, items: &str) -> Bytes {
     Bytes::from(format!(r#"{{"{member}":[{items}]}}"#))
 }
 
-fn point_text(point: &StoredPoint) -> String {
-    let mut text = String::with_capacity(64 + point.body.dim() * 12);
+fn point_text(config: &CollectionConfig, point: &StoredPoint, payload: Option<&str>) -> String {
+    let dim = config.dim as usize;
+    let mut text = String::with_capacity(64 + dim * 12 + payload.map_or(0, str::len));
     text.push_str("{\"id\":");
     text.push_str(&Value::from(point.id.as_str()).to_string());
     text.push_str(",\"vector\":");
-    push_vector(&mut text, &point.body.vector());
-    if let Some(payload) = point.body.payload() {
+    let vector = point.body.vector();
+    push_vector(&mut text, vector.get(..dim).unwrap_or(&vector));
+    if let Some(payload) = payload {
         text.push_str(",\"payload\":");
-        text.push_str(&held_payload(payload));
+        text.push_str(payload);
     }
     text.push('}');
     text
+}
+
+/// The payload under which Quiver stores the point.
+fn stored_payload<'a>(config: &CollectionConfig, point: &'a StoredPoint) -> Option<Cow<'a, str>> {
+    if config.holds_documents() {
+        return documents::held_payload(&point.body, config.dim as usize).map(Cow::Owned);
+    }
+    point.body.payload().map(held_payload)
 }
 
 /// Appends the numbers so that Quiver reads the very same ones.
@@ -180,12 +233,16 @@ fn held_payload(payload: &str) -> Cow<'_, str> {
     let Ok(Value::Object(mut members)) = serde_json::from_str::<Value>(payload) else {
         return Cow::Borrowed(payload);
     };
-    let is_kept = !members.contains_key(EXACT_MEMBER) && members.values().all(is_kept);
-    if is_kept {
+    if are_kept(&members) {
         return Cow::Borrowed(payload);
     }
     members.insert(EXACT_MEMBER.to_owned(), Value::from(payload));
     Cow::Owned(Value::Object(members).to_string())
+}
+
+/// Whether Quiver surely gives these members of a payload back as they are.
+pub fn are_kept(members: &Map<String, Value>) -> bool {
+    !members.contains_key(EXACT_MEMBER) && members.values().all(is_kept)
 }
 
 /// Whether Quiver surely keeps every number of the value.
@@ -217,6 +274,10 @@ mod tests {
 
     use super::*;
 
+    fn config() -> CollectionConfig {
+        serde_json::from_value(serde_json::json!({"name": "c", "dim": 1})).unwrap()
+    }
+
     /// How a reader sees a number that only multiplies digits by a power of ten, a bit wrong at times.
     fn read_roughly(text: &str) -> f64 {
         let exact: f64 = text.parse().unwrap();
@@ -247,7 +308,8 @@ mod tests {
         {
             let held = held_payload(changed).into_owned();
             let body = format!(r#"{{"id":"x","payload":{held}}}"#);
-            assert_eq!(read_row(body.as_bytes()).unwrap().payload.as_deref(), Some(changed));
+            let row = read_row(&config(), body.as_bytes()).unwrap();
+            assert_eq!(row.payload.as_deref(), Some(changed));
         }
     }
 
@@ -258,9 +320,9 @@ mod tests {
             StoredPoint::new(CollectionId(1), PointId::from(n.to_string()), body)
         };
         let points: Vec<StoredPoint> = (0..2_500).map(point).collect();
-        let requests = upsert_requests(points.iter());
-        let counts: Vec<usize> = requests.iter().map(|(count, _)| *count).collect();
+        let requests = |points: &[StoredPoint]| upsert_requests(&config(), points.iter()).requests;
+        let counts: Vec<usize> = requests(&points).iter().map(|(count, _)| *count).collect();
         assert_eq!(counts, [1_000, 1_000, 500]);
-        assert!(upsert_requests(std::iter::empty()).is_empty());
+        assert!(requests(&[]).is_empty());
     }
 }
