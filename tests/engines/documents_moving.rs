@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
-use sheaf_tests::{Client, Cluster, Postgres, QuiverServer, Shape};
+use sheaf_tests::{Client, Cluster, Operator, Postgres, QuiverServer, Shape};
 
 use crate::documents::{DIM, PATH, all, ask, create, vectors, write};
 
@@ -51,6 +51,16 @@ async fn keep_writing(client: &Client, known: &mut BTreeMap<String, Value>) {
 
 fn on<'a>(engine: &'a str, url: &'a str) -> [&'a str; 4] {
     ["--engine", engine, "--engine-url", url]
+}
+
+/// Moves everything from the only shard to this node. Returns the node's shard.
+async fn move_all(operator: &Operator, shard: u64, url: &str) -> u64 {
+    let (grow, shards) = operator.grow(&[url]).await;
+    let _ = operator.ended(grow, 120).await.expect_committed();
+    let drain = operator.drain(shard).await;
+    let _ = operator.ended(drain, 120).await.expect_committed();
+    operator.idle().await;
+    shards[0]
 }
 
 /// The ids, vectors and payloads of all documents.
@@ -117,19 +127,11 @@ async fn documents_move_between_all_engines_under_writes_and_arrive_to_the_bit()
     let (mut shard, embedded) = (1, 0);
     for node in [on_postgres, on_quiver, embedded] {
         let url = cluster.nodes[node].url.clone();
-        let moving = async {
-            let (grow, shards) = operator.grow(&[&url]).await;
-            let _ = operator.ended(grow, 120).await.expect_committed();
-            let drain = operator.drain(shard).await;
-            let _ = operator.ended(drain, 120).await.expect_committed();
-            shard = shards[0];
-            operator.idle().await;
-        };
-        tokio::select! {
+        shard = tokio::select! {
             biased;
-            () = moving => {}
-            () = keep_writing(&router, &mut written) => {}
-        }
+            shard = move_all(&operator, shard, &url) => shard,
+            () = keep_writing(&router, &mut written) => shard,
+        };
         assert_eq!(operator.shard_ids().await, [shard]);
         assert!(written.len() > 5, "{} documents were written", written.len());
         // The last write may have been cut off when it was under way: written once more, its outcome is known.
@@ -185,10 +187,7 @@ async fn a_document_that_an_engine_has_no_room_for_ends_the_migration_and_stays_
     // Without them it goes; and then none may come.
     let ids: Vec<String> = (0..6).map(|n| format!("large/{n}")).collect();
     router.delete(PATH, &json!({ "ids": ids })).await.expect("it answers").expect_ok("delete");
-    let (grow, _) = operator.grow(&[&url]).await;
-    let _ = operator.ended(grow, 60).await.expect_committed();
-    let drain = operator.drain(1).await;
-    let _ = operator.ended(drain, 60).await.expect_committed();
+    move_all(&operator, 1, &url).await;
     let body = json!({ "documents": [large(&mut rng, 0)] });
     let answer = router.post(PATH, &body).await.expect("it answers");
     answer.expect_problem(400, "no room for it");

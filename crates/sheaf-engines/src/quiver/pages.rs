@@ -484,7 +484,7 @@ impl Known {
 fn page_points(held: &Held, wanted: Wanted<'_>) -> usize {
     if held.config().holds_documents() && (wanted.vectors || wanted.payloads) {
         let bytes = held.document_bytes.load(Ordering::Relaxed);
-        return if bytes == 0 { FIRST_PAGE_DOCUMENTS } else { PAGE_BYTES / bytes };
+        return PAGE_BYTES.checked_div(bytes).unwrap_or(FIRST_PAGE_DOCUMENTS);
     }
     let vector_bytes = if wanted.vectors { held.config().dim as usize * 12 } else { 0 };
     let payload_bytes = if wanted.payloads { 512 } else { 0 };
