@@ -80,13 +80,11 @@ impl Inner {
         let hashes = there.iter().map(|point| point.as_ref().map(|point| point.hash));
         let before: BTreeMap<&PointId, Option<PointHash>> = ids.iter().zip(hashes).collect();
         let changes = changes(&before, &writes);
-        let (requests, largest) = requests(held.config(), &before, &writes);
+        let requests = requests(held.config(), &before, &writes);
         if requests.is_empty() {
             return Ok(changes);
         }
-        if let Some((bytes, id)) = largest {
-            self.takes_payload(bytes, &id).await?;
-        }
+        self.takes_payloads(held.config(), &writes).await?;
         let writing = held.windows.writing(&ids);
         let begun = held.index.recent().begin();
         let written = self.write(&held, &requests).await;
@@ -225,12 +223,12 @@ fn changes(before: &BTreeMap<&PointId, Option<PointHash>>, writes: &[Write]) -> 
     writes.iter().map(change).collect()
 }
 
-/// The requests that leave each id as the last write says, and the largest payload in them. What is so already is not sent.
+/// The requests that leave each id as the last write says. What is so already is not sent.
 fn requests(
     config: &CollectionConfig,
     before: &BTreeMap<&PointId, Option<PointHash>>,
     writes: &[Write],
-) -> (Vec<Request>, Option<(usize, PointId)>) {
+) -> Vec<Request> {
     let last: BTreeMap<&PointId, &Write> =
         writes.iter().map(|write| (write_id(write), write)).collect();
     let was = |id: &PointId| before.get(id).copied().flatten();
@@ -242,9 +240,7 @@ fn requests(
             Write::Upsert(_) | Write::Delete(_) => {}
         }
     }
-    let upserts = wire::upsert_requests(config, upserts.into_iter());
-    let mut requests: Vec<Request> = upserts
-        .requests
+    let mut requests: Vec<Request> = wire::upsert_requests(config, upserts.into_iter())
         .into_iter()
         .map(|(points, body)| Request { method: Method::POST, body, points })
         .collect();
@@ -252,7 +248,7 @@ fn requests(
         let body = wire::delete_request(chunk);
         requests.push(Request { method: Method::DELETE, body, points: chunk.len() });
     }
-    (requests, upserts.largest)
+    requests
 }
 
 /// Points that are gone, and points that are new.

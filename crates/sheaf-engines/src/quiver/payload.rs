@@ -9,16 +9,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde_json::json;
-use sheaf_types::PointId;
+use sheaf_types::{CollectionConfig, PointId, StoredPoint};
 
 use super::server::CallError;
-use super::{Inner, catalogue};
-use crate::EngineError;
+use super::{Inner, catalogue, wire};
+use crate::{EngineError, Write};
 
 /// Bytes of a payload that a server takes by default. Source: Quiver's documentation.
 const BYTES_DEFAULT: usize = 65_536;
 /// Bytes that are enough for any point and any document of Sheaf's.
 const BYTES_ENOUGH: usize = 2 * 1024 * 1024;
+/// How many times as large as it is anything may become in a payload: a text beside its members, with each of its bytes escaped.
+const GROWTH_MAX: usize = 3;
 /// A collection that there never is: Sheaf's others have longer names.
 const NOWHERE: &str = "sheaf-";
 
@@ -32,11 +34,36 @@ impl Default for PayloadLimit {
 }
 
 impl Inner {
-    /// Checks that the server takes a payload of so many bytes, the point's.
+    /// Checks that the server takes the payloads under which these points will be stored.
     ///
     /// # Errors
     /// `Invalid`: it doesn't. Nothing was written.
-    pub async fn takes_payload(&self, bytes: usize, id: &PointId) -> Result<(), EngineError> {
+    pub async fn takes_payloads(
+        &self,
+        config: &CollectionConfig,
+        writes: &[Write],
+    ) -> Result<(), EngineError> {
+        let is_large = |point: &&StoredPoint| {
+            let payload = || point.body.payload().map_or(0, str::len);
+            let is_document = config.holds_documents();
+            let bytes = if is_document { point.body.as_bytes().len() } else { payload() };
+            bytes * GROWTH_MAX > BYTES_DEFAULT
+        };
+        let upserts = writes.iter().filter_map(|write| match write {
+            Write::Upsert(point) => Some(point),
+            Write::Delete(_) => None,
+        });
+        let stored = upserts.filter(is_large).filter_map(|point| {
+            let payload = wire::stored_payload(config, point)?;
+            Some((payload.len(), &point.id))
+        });
+        match stored.max() {
+            Some((bytes, id)) => self.takes_payload(bytes, id).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn takes_payload(&self, bytes: usize, id: &PointId) -> Result<(), EngineError> {
         if bytes <= self.payloads.0.load(Ordering::Acquire) {
             return Ok(());
         }

@@ -128,32 +128,18 @@ pub fn no_quiver(error: &serde_json::Error) -> EngineError {
     ))
 }
 
-/// The requests for some upserts.
-#[derive(Default)]
-pub struct Upserts {
-    /// Their bodies, in the order of the points, with the number of points in each.
-    pub requests: Vec<(usize, Bytes)>,
-    /// The largest payload in them: its bytes, and whose it is.
-    pub largest: Option<(usize, PointId)>,
-}
-
-/// As many requests as these upserts need.
+/// The bodies of as many requests as these upserts need, in their order, with the number of points in each.
 pub fn upsert_requests<'a>(
     config: &CollectionConfig,
     points: impl Iterator<Item = &'a StoredPoint>,
-) -> Upserts {
-    let mut upserts = Upserts::default();
+) -> Vec<(usize, Bytes)> {
+    let mut requests = Vec::new();
     let (mut count, mut text) = (0, String::new());
     for point in points {
-        let payload = stored_payload(config, point);
-        let bytes = payload.as_ref().map_or(0, |payload| payload.len());
-        if upserts.largest.as_ref().is_none_or(|(largest, _)| *largest < bytes) {
-            upserts.largest = Some((bytes, point.id.clone()));
-        }
-        let one = point_text(config, point, payload.as_deref());
+        let one = point_text(config, point);
         let is_full = count == REQUEST_POINTS_MAX || text.len() + one.len() > REQUEST_BYTES_MAX;
         if count > 0 && is_full {
-            upserts.requests.push((count, finished("points", &text)));
+            requests.push((count, finished("points", &text)));
             (count, text) = (0, String::new());
         }
         if count > 0 {
@@ -163,9 +149,9 @@ pub fn upsert_requests<'a>(
         count += 1;
     }
     if count > 0 {
-        upserts.requests.push((count, finished("points", &text)));
+        requests.push((count, finished("points", &text)));
     }
-    upserts
+    requests
 }
 
 /// The body of one request that deletes these.
@@ -178,9 +164,9 @@ fn finished(member: &str, items: &str) -> Bytes {
     Bytes::from(format!(r#"{{"{member}":[{items}]}}"#))
 }
 
-fn point_text(config: &CollectionConfig, point: &StoredPoint, payload: Option<&str>) -> String {
-    let dim = config.dim as usize;
-    let mut text = String::with_capacity(64 + dim * 12 + payload.map_or(0, str::len));
+fn point_text(config: &CollectionConfig, point: &StoredPoint) -> String {
+    let (dim, payload) = (config.dim as usize, stored_payload(config, point));
+    let mut text = String::with_capacity(64 + dim * 12 + payload.as_deref().map_or(0, str::len));
     text.push_str("{\"id\":");
     text.push_str(&Value::from(point.id.as_str()).to_string());
     text.push_str(",\"vector\":");
@@ -188,14 +174,17 @@ fn point_text(config: &CollectionConfig, point: &StoredPoint, payload: Option<&s
     push_vector(&mut text, vector.get(..dim).unwrap_or(&vector));
     if let Some(payload) = payload {
         text.push_str(",\"payload\":");
-        text.push_str(payload);
+        text.push_str(&payload);
     }
     text.push('}');
     text
 }
 
 /// The payload under which Quiver stores the point.
-fn stored_payload<'a>(config: &CollectionConfig, point: &'a StoredPoint) -> Option<Cow<'a, str>> {
+pub fn stored_payload<'a>(
+    config: &CollectionConfig,
+    point: &'a StoredPoint,
+) -> Option<Cow<'a, str>> {
     if config.holds_documents() {
         return documents::held_payload(&point.body, config.dim as usize).map(Cow::Owned);
     }
@@ -320,7 +309,7 @@ mod tests {
             StoredPoint::new(CollectionId(1), PointId::from(n.to_string()), body)
         };
         let points: Vec<StoredPoint> = (0..2_500).map(point).collect();
-        let requests = |points: &[StoredPoint]| upsert_requests(&config(), points.iter()).requests;
+        let requests = |points: &[StoredPoint]| upsert_requests(&config(), points.iter());
         let counts: Vec<usize> = requests(&points).iter().map(|(count, _)| *count).collect();
         assert_eq!(counts, [1_000, 1_000, 500]);
         assert!(requests(&[]).is_empty());
