@@ -33,12 +33,14 @@ enum Database {
 
 impl Database {
     /// The arguments of a shard in front of it.
-    async fn shard_arguments(&self) -> [String; 4] {
-        let (engine, url) = match self {
-            Self::Quiver(server) => ("quiver", server.url()),
-            Self::Postgres(server) => ("pgvector", server.database("shard").await),
-        };
-        ["--engine", engine, "--engine-url", &url].map(str::to_owned)
+    async fn shard_arguments(&self) -> Vec<String> {
+        match self {
+            Self::Quiver(server) => server.shard_arguments().to_vec(),
+            Self::Postgres(server) => {
+                let url = server.database("shard").await;
+                ["--engine", "pgvector", "--engine-url", &url].map(str::to_owned).to_vec()
+            }
+        }
     }
 
     async fn is_killed(&mut self, dead_ms: u64) {

@@ -1,9 +1,13 @@
 //! The suite that every engine passes, on a real Quiver server; and what is Quiver's own.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sheaf_engines::conformance;
-use sheaf_engines::{Accept, Engine, EngineError, Quiver, QuiverOptions, Scan, Search, Write};
+use sheaf_engines::{
+    Accept, Bodies, Engine, EngineError, Quiver, QuiverOptions, Scan, Search, Write,
+};
+use sheaf_quiver_grpc::{GrpcReads, GrpcReadsOptions};
 use sheaf_tests::QuiverServer;
 use sheaf_transport::{HttpOptions, HyperTransport};
 use sheaf_types::{CollectionConfig, CollectionId, Metric, PointBody, PointId, StoredPoint};
@@ -45,6 +49,64 @@ async fn the_quiver_engine_conforms_with_small_pages() {
     let url = server.url();
     let open = async || open(QuiverOptions { page_points_max: 16, ..options(&url) }).await.unwrap();
     conformance::run(CollectionId(1), open).await;
+}
+
+/// Options of an engine that reads points over gRPC.
+fn with_grpc(server: &QuiverServer, url: String) -> QuiverOptions {
+    let read_deadline = Duration::from_secs(30);
+    let reads = GrpcReadsOptions { url, key: None, read_deadline };
+    let many_reads = GrpcReads::new(&reads).expect("a URL");
+    QuiverOptions { many_reads: Some(Arc::new(many_reads)), ..options(&server.url()) }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_quiver_engine_conforms_when_points_are_read_over_grpc() {
+    let server = QuiverServer::start().await;
+    let grpc = || with_grpc(&server, server.grpc_url());
+    let open = async || open(QuiverOptions { page_points_max: 50, ..grpc() }).await.unwrap();
+    conformance::run(CollectionId(1), open).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_grpc_interface_of_another_server_is_refused() {
+    let [server, other] = [QuiverServer::start().await, QuiverServer::start().await];
+    for url in [other.grpc_url(), "http://127.0.0.1:1".to_owned()] {
+        let why = open(with_grpc(&server, url)).await.err().expect("refused").to_string();
+        assert!(why.contains("gRPC"), "{why}");
+    }
+    let theirs = QuiverOptions { owner: "another".to_owned(), ..options(&other.url()) };
+    drop(open(theirs).await.unwrap());
+    let why = open(with_grpc(&server, other.grpc_url())).await.err().expect("refused").to_string();
+    assert!(why.contains("--engine-grpc-url") && why.contains("another owner"), "{why}");
+    open(with_grpc(&server, server.grpc_url())).await.expect("its own");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn small_writes_that_wait_go_in_one_request_and_a_refused_one_takes_no_other_along() {
+    const WRITES: usize = 200;
+    let server = QuiverServer::start_as(&[("QUIVER_MAX_PAYLOAD_BYTES", "1000")]).await;
+    let wire = Requests::to(&server.address()).await;
+    let engine = Arc::new(open(options(&wire.url)).await.unwrap());
+    let id = CollectionId(1);
+    engine.create_collection(id, config(2)).await.unwrap();
+    let put = |n: usize| {
+        let engine = Arc::clone(&engine);
+        let long = format!(r#"{{"text":"{}"}}"#, "x".repeat(2_000));
+        let payload = (n == 77).then_some(long.as_str());
+        let point = point(id, &format!("p{n}"), &[n as f32, 1.0], payload);
+        tokio::spawn(async move { engine.apply(id, vec![Write::Upsert(point)]).await })
+    };
+    let putting: Vec<_> = (0..WRITES).map(put).collect();
+    for (n, put) in putting.into_iter().enumerate() {
+        match put.await.unwrap() {
+            Ok(changes) => assert!(n != 77 && changes[0].old.is_none() && changes[0].new.is_some()),
+            Err(EngineError::Invalid(why)) => assert!(n == 77 && why.contains("payload"), "{why}"),
+            Err(other) => panic!("{n}: {other:?}"),
+        }
+    }
+    assert_eq!(engine.count(id, Accept::All, None).await, Ok(WRITES as u64 - 1));
+    let requests = wire.seen("POST /v1/collections/sheaf-c1/points");
+    assert!(requests < WRITES, "{requests} requests for {WRITES} writes");
 }
 
 /// Pages of Quiver's cost a scan of all that is before them, so there may be few.
@@ -128,7 +190,7 @@ async fn a_search_by_the_index_finds_what_a_gate_owns_with_scores_of_ours() {
         ef: 64,
         accept: odd.clone(),
         filter: None,
-        bodies: true,
+        bodies: Bodies::Whole,
     };
     let hits = engine.search(id, search).await.unwrap();
     let mut expected: Vec<&StoredPoint> =
@@ -148,7 +210,7 @@ async fn a_search_by_the_index_finds_what_a_gate_owns_with_scores_of_ours() {
         ef: 64,
         accept: nobody,
         filter: None,
-        bodies: false,
+        bodies: Bodies::None,
     };
     assert_eq!(engine.search(id, search).await, Ok(Vec::new()));
     let metric = engine.collections().await.unwrap()[0].1.metric;

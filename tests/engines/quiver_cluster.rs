@@ -7,7 +7,7 @@ use sheaf_tests::{Cluster, QuiverServer, Shape, under_load};
 
 /// Starts a node in front of this server.
 async fn add_quiver_node(cluster: &mut Cluster, server: &QuiverServer) -> usize {
-    cluster.add_node_with(&["--engine", "quiver", "--engine-url", &server.url()]).await
+    cluster.add_node_with(&server.shard_arguments().each_ref().map(String::as_str)).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use sheaf_engines::{Accept, Engine, EngineError, Hit, Quiver, QuiverOptions, Search, Write};
+use sheaf_engines::{
+    Accept, Bodies, Engine, EngineError, Hit, Quiver, QuiverOptions, Search, Write,
+};
 use sheaf_tests::{QuiverServer, pause_ms};
 use sheaf_types::{CollectionId, PointId, StoredPoint};
 
@@ -46,7 +48,9 @@ async fn loaded(server: &QuiverServer) -> Arc<Quiver> {
 async fn nearest(engine: &Quiver, number: u64, k: usize) -> Result<Vec<Hit>, EngineError> {
     let vector = vector(number);
     let (accept, filter) = (Accept::All, None);
-    engine.search(COLLECTION, Search { vector, k, ef: 100, accept, filter, bodies: true }).await
+    engine
+        .search(COLLECTION, Search { vector, k, ef: 100, accept, filter, bodies: Bodies::Whole })
+        .await
 }
 
 async fn put(engine: &Quiver, id: usize, number: u64) {
@@ -76,6 +80,38 @@ async fn a_point_is_found_as_soon_as_it_was_overwritten_though_the_index_lags() 
         assert_eq!(hits[0].body, Some(numbered(id, number).body));
     }
     assert!(lagged > 0, "the index never lagged, so nothing was tested");
+}
+
+/// Without vectors Quiver's scores are taken as they are, so nothing shows that a hit of its index is gone or was elsewhere.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_search_without_vectors_shows_neither_what_is_gone_nor_where_a_point_was() {
+    let server = QuiverServer::start().await;
+    let engine = loaded(&server).await;
+    nearest(&engine, 0, 1).await.unwrap();
+    for round in 0..60_usize {
+        let (id, number) = (round * 31 % POINTS, 1_000_000 + round as u64);
+        let is_deleted = round % 2 == 1;
+        if is_deleted {
+            let gone = PointId::from(format!("p{id:05}"));
+            engine.apply(COLLECTION, vec![Write::Delete(gone)]).await.unwrap();
+        } else {
+            put(&engine, id, number).await;
+        }
+        for (bodies, near) in [(Bodies::None, id as u64), (Bodies::Payloads, number)] {
+            let (accept, filter) = (Accept::All, None);
+            let search = Search { vector: vector(near), k: 3, ef: 100, accept, filter, bodies };
+            let hits = engine.search(COLLECTION, search).await.unwrap();
+            assert_eq!(hits.len(), 3);
+            let shown = hits.iter().find(|hit| hit.id.as_str() == format!("p{id:05}"));
+            assert!(!is_deleted || shown.is_none(), "round {round}: it is gone");
+            if near == number && !is_deleted {
+                let shown = hits[0].body.as_ref().and_then(|body| body.payload());
+                assert_eq!(shown, numbered(id, number).body.payload(), "round {round}");
+            } else {
+                assert!(hits[0].score > 0.0, "round {round}: nothing is there any more: {hits:?}");
+            }
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -121,7 +157,7 @@ async fn searches_are_exact_about_what_was_deleted_filtered_and_owned_elsewhere(
             ef: 100,
             accept: Accept::All,
             filter: Some(sheaf_engines::Filter::from_json(&even).unwrap()),
-            bodies: false,
+            bodies: Bodies::None,
         };
         let name = format!("p{id:05}");
         let filtered = engine.search(COLLECTION, search.clone()).await.unwrap();

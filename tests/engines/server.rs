@@ -1,6 +1,6 @@
 //! What a server must be, what its rows must be, and how it is asked: by its indexes.
 
-use sheaf_engines::{Accept, Engine, EngineError, Scan, Search, Write};
+use sheaf_engines::{Accept, Bodies, Engine, EngineError, Scan, Search, Write};
 use sheaf_pgvector::PgVector;
 use sheaf_tests::Postgres;
 use sheaf_types::{PointBody, PointId, StoredPoint};
@@ -76,7 +76,14 @@ fn wide(n: u64, dim: usize) -> StoredPoint {
 }
 
 fn question(k: usize, accept: Accept) -> Search {
-    Search { vector: wide(1, 16).body.vector(), k, ef: 100, accept, filter: None, bodies: true }
+    Search {
+        vector: wide(1, 16).body.vector(),
+        k,
+        ef: 100,
+        accept,
+        filter: None,
+        bodies: Bodies::Whole,
+    }
 }
 
 /// Pages cost what they hold, not what is before them, and searches go on until enough owned points were found.

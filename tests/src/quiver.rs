@@ -101,8 +101,7 @@ impl QuiverServer {
     /// # Panics
     /// As of [`QuiverServer::start`].
     pub async fn start_follower(leader: &Self) -> Self {
-        let url = format!("http://127.0.0.1:{}", leader.grpc.number);
-        Self::start_as(&[("QUIVER_LEADER_URL", &url)]).await
+        Self::start_as(&[("QUIVER_LEADER_URL", &leader.grpc_url())]).await
     }
 
     /// Starts one with further settings, as its environment has them.
@@ -131,6 +130,17 @@ impl QuiverServer {
 
     pub fn url(&self) -> String {
         format!("http://{}", self.address())
+    }
+
+    pub fn grpc_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.grpc.number)
+    }
+
+    /// What a shard in front of it is told, that reads points over gRPC.
+    pub fn shard_arguments(&self) -> [String; 6] {
+        let (url, grpc_url) = (self.url(), self.grpc_url());
+        let engine = ["--engine", "quiver", "--engine-url", &url, "--engine-grpc-url", &grpc_url];
+        engine.map(str::to_owned)
     }
 
     /// `kill -9`, and waits until the process is gone.

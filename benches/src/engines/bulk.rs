@@ -23,7 +23,8 @@ pub async fn copies(points: usize, passes: usize, table: &mut Table) {
         ([Readings::default(), Readings::default()], [Readings::default(), Readings::default()]);
     for _ in 0..passes {
         let server = QuiverServer::start().await;
-        let arguments = ["--engine", "quiver", "--engine-url", &server.url()];
+        let arguments = server.shard_arguments();
+        let arguments = arguments.each_ref().map(String::as_str);
         quiver[0].add(copied_per_s(points, &arguments).await);
         drop(server);
         quiver[1].add(quiver_bulk_per_s(&moved).await);

@@ -65,7 +65,7 @@ impl Contender {
     async fn sheaf(servers: Vec<QuiverServer>) -> Self {
         let mut cluster = Cluster::start(Shape { routers: 0, ..Shape::of(0, 0) }).await;
         for server in &servers {
-            cluster.add_node_with(&["--engine", "quiver", "--engine-url", &server.url()]).await;
+            cluster.add_node_with(&server.shard_arguments().each_ref().map(String::as_str)).await;
         }
         cluster.operator().add_first_shard(&cluster.nodes[0].url).await;
         for number in 0..2 {

@@ -6,7 +6,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use sheaf_engines::embedded::{Command, Database, Disk, Done, FileDisk};
-use sheaf_engines::{Accept, Embedded, EmbeddedOptions, Engine, Filter, Scan, Search, Write};
+use sheaf_engines::{
+    Accept, Bodies, Embedded, EmbeddedOptions, Engine, Filter, Scan, Search, Write,
+};
 use sheaf_types::{CollectionConfig, CollectionId, PlacementKey, PointBody, PointId, StoredPoint};
 
 #[path = "../tests/wordnet/mod.rs"]
@@ -58,7 +60,7 @@ fn apply(database: &Database, points: &[StoredPoint], batch: usize) {
 
 fn question(vector: &[f32], ef: usize) -> Search {
     let (vector, k) = (vector.to_vec(), 10);
-    Search { vector, k, ef, accept: Accept::All, filter: None, bodies: false }
+    Search { vector, k, ef, accept: Accept::All, filter: None, bodies: Bodies::None }
 }
 
 fn ids(database: &Database, search: &Search) -> Vec<PointId> {

@@ -19,8 +19,11 @@ pub use filter::{Filter, FilterError};
 pub use follower::Follower;
 pub use memory::Memory;
 pub use port::{
-    Accept, Adoptable, Change, Engine, EngineError, EngineStats, Hit, Reply, Scan, ScanPage,
-    ScannedPoint, Search, Write,
+    Accept, Adoptable, Bodies, Change, Engine, EngineError, EngineStats, Hit, Reply, Scan,
+    ScanPage, ScannedPoint, Search, Write,
 };
-pub use quiver::{Quiver, QuiverFollower, QuiverFollowerOptions, QuiverOptions};
+pub use quiver::{
+    ManyReads, Quiver, QuiverFollower, QuiverFollowerOptions, QuiverOptions, ReadError, ReadPoint,
+    ReadingMany,
+};
 pub use sparse::SparseEngine;

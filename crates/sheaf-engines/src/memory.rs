@@ -104,7 +104,7 @@ impl Collection {
         let hit = |found: Candidate<'_>| Hit {
             id: found.id.clone(),
             score: found.score,
-            body: search.bodies.then(|| self.points[found.id].body.clone()),
+            body: search.bodies.any().then(|| self.points[found.id].body.clone()),
         };
         Ok(best.into_sorted().into_iter().map(hit).collect())
     }

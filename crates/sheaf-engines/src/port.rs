@@ -172,8 +172,22 @@ pub struct Search {
     pub ef: usize,
     pub accept: Accept,
     pub filter: Option<Filter>,
-    /// Whether the hits carry their bodies.
-    pub bodies: bool,
+    pub bodies: Bodies,
+}
+
+/// What hits carry of their bodies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bodies {
+    None,
+    /// The payload. The vector of the body may be left empty: some engines send it much more slowly.
+    Payloads,
+    Whole,
+}
+
+impl Bodies {
+    pub fn any(self) -> bool {
+        self != Self::None
+    }
 }
 
 /// A point that a search found. `score` is the squared distance for `l2`, the similarity otherwise.

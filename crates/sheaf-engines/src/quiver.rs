@@ -7,10 +7,12 @@
 mod adopt;
 mod apply;
 mod catalogue;
+mod combine;
 mod documents;
 mod follower;
 mod index;
 mod log;
+mod many;
 mod pages;
 mod payload;
 mod pushdown;
@@ -27,7 +29,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{StreamExt, TryStreamExt, stream};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use sheaf_transport::Transport;
@@ -38,9 +39,11 @@ use crate::{
     ScanPage, Search, Write,
 };
 pub use follower::{QuiverFollower, QuiverFollowerOptions};
+pub use many::{ManyReads, ReadError, ReadPoint, ReadingMany};
 
 use apply::Stripes;
 use catalogue::Entry;
+use combine::Queue;
 use index::IndexState;
 use log::Log;
 use pages::Windows;
@@ -71,6 +74,8 @@ pub struct QuiverOptions {
     pub exact_floats_max: usize,
     /// Points in one page of a scan; at most the server's `max_fetch_limit`.
     pub page_points_max: usize,
+    /// A faster way to read points by their ids, if there is one.
+    pub many_reads: Option<Arc<dyn ManyReads>>,
 }
 
 impl QuiverOptions {
@@ -85,6 +90,7 @@ impl QuiverOptions {
             write_deadline: Duration::from_secs(30),
             exact_floats_max: 64 * 1024,
             page_points_max: 10_000,
+            many_reads: None,
         }
     }
 }
@@ -113,6 +119,7 @@ struct Held {
     entry: Entry,
     windows: Windows,
     stripes: Stripes,
+    queue: Queue,
     /// About how many points there are: decides only how a search is carried out.
     points: AtomicU64,
     is_dropping: AtomicBool,
@@ -123,10 +130,10 @@ struct Held {
 
 impl Held {
     fn new(entry: Entry, points: u64, is_new: bool) -> Self {
-        let (windows, stripes) = (Windows::default(), Stripes::default());
+        let (windows, stripes, queue) = (Windows::default(), Stripes::default(), Queue::default());
         let (points, is_dropping) = (AtomicU64::new(points), AtomicBool::new(false));
         let (index, document_bytes) = (IndexState::new(is_new), AtomicUsize::new(0));
-        Self { entry, windows, stripes, points, is_dropping, index, document_bytes }
+        Self { entry, windows, stripes, queue, points, is_dropping, index, document_bytes }
     }
 
     fn id(&self) -> CollectionId {
@@ -162,6 +169,7 @@ impl Quiver {
         let inner = Inner { server, options, held, log, adoptable, changing, payloads };
         inner.first_look_at_log().await.map_err(CallError::into_engine_error)?;
         let entries = inner.open_catalogue().await?;
+        inner.check_many_reads().await?;
         for (entry, points) in entries {
             let held = Arc::new(Held::new(entry, points, false));
             inner.all().insert(held.id(), held);
@@ -215,15 +223,6 @@ impl Inner {
             Some(wire::read_row(held.config(), &body)?)
         };
         Ok(row.and_then(|row| row.into_point(held.id())))
-    }
-
-    async fn read(
-        &self,
-        held: &Held,
-        ids: impl IntoIterator<Item = PointId>,
-    ) -> Result<Vec<Option<StoredPoint>>, EngineError> {
-        let reads = ids.into_iter().map(async |id| self.read_one(held, &id).await);
-        stream::iter(reads).buffered(READS_AT_ONCE).try_collect().await
     }
 
     async fn create(

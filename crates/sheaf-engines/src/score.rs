@@ -72,10 +72,15 @@ impl Query {
             Metric::Cosine => dot(&self.vector, vector) / (self.norm * vector_norm),
         };
         if score.is_nan() {
-            return if self.metric.lower_is_better() { f32::MAX } else { f32::MIN };
+            return self.worst();
         }
         // Adding zero turns -0 into 0: they are equal scores.
         score.clamp(f32::MIN, f32::MAX) + 0.0
+    }
+
+    /// No score is worse.
+    pub fn worst(&self) -> f32 {
+        if self.metric.lower_is_better() { f32::MAX } else { f32::MIN }
     }
 
     /// The score as a rank: lower is better for every metric.

@@ -225,6 +225,7 @@ pub fn search(config: &CollectionConfig, search: &Search) -> Result<(), EngineEr
 
 #[cfg(test)]
 mod tests {
+    use crate::Bodies;
     use sheaf_types::{PointBody, PointId};
 
     use super::*;
@@ -311,7 +312,7 @@ mod tests {
             ef: 1,
             accept: crate::Accept::All,
             filter: None,
-            bodies: false,
+            bodies: Bodies::None,
         };
         for metric in [Metric::L2, Metric::Cosine, Metric::Dot] {
             assert_eq!(collection(&sealed(metric)), Ok(()));

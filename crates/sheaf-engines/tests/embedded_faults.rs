@@ -9,7 +9,7 @@ use faulty::FaultyDisk;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use sheaf_engines::embedded::{Command, Database, Disk, Done, FileDisk, Work};
-use sheaf_engines::{Accept, EmbeddedOptions, EngineError, Scan, Search, Write};
+use sheaf_engines::{Accept, Bodies, EmbeddedOptions, EngineError, Scan, Search, Write};
 use sheaf_types::{CollectionConfig, CollectionId, PointBody, PointId, StoredPoint};
 
 const C: CollectionId = CollectionId(1);
@@ -78,7 +78,7 @@ fn searched_values(database: &Database) -> Result<BTreeMap<String, u64>, EngineE
         ef: 64,
         accept: Accept::All,
         filter: None,
-        bodies: false,
+        bodies: Bodies::None,
     };
     let hits = database.search(C, &search)?;
     Ok(hits.iter().map(|hit| (hit.id.as_str().to_owned(), hit.score.sqrt() as u64)).collect())

@@ -7,7 +7,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use sheaf_engines::embedded::{Command, Database, Done, FileDisk};
 use sheaf_engines::{
-    Accept, Embedded, EmbeddedOptions, Engine, Filter, Hit, Memory, Search, Write,
+    Accept, Bodies, Embedded, EmbeddedOptions, Engine, Filter, Hit, Memory, Search, Write,
 };
 use sheaf_types::{
     CollectionConfig, CollectionId, Metric, PlacementKey, PointBody, PointId, StoredPoint,
@@ -88,7 +88,7 @@ impl Pair {
                 ef: 64,
                 accept: accept.clone(),
                 filter: filter.clone(),
-                bodies: true,
+                bodies: Bodies::Whole,
             };
             let found = self.database.search(C, &search).unwrap();
             let every = Search { k: 10_000, ..search.clone() };
@@ -166,7 +166,7 @@ async fn a_neighbourhood_that_was_deleted_whole_is_not_found() {
         ef: 64,
         accept: Accept::All,
         filter: None,
-        bodies: false,
+        bodies: Bodies::None,
     };
     let near = pair.oracle.search(C, search.clone()).await.unwrap();
     pair.apply(near.iter().map(|hit| Write::Delete(hit.id.clone())).collect()).await;
@@ -199,7 +199,7 @@ async fn walk(engine: Arc<Embedded>, walker: u64) -> usize {
     let id = PointId::from(format!("walker-{walker}"));
     let own_score = async |vector: &[f32]| {
         let (vector, accept) = (vector.to_vec(), Accept::All);
-        let search = Search { vector, k: 20, ef: 64, accept, filter: None, bodies: false };
+        let search = Search { vector, k: 20, ef: 64, accept, filter: None, bodies: Bodies::None };
         let hits = engine.search(C, search).await.unwrap();
         hits.iter().find(|hit| hit.id == id).map(|hit| hit.score)
     };

@@ -5,7 +5,7 @@ mod wordnet;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use sheaf_engines::{Accept, Embedded, EmbeddedOptions, Engine, Search, Write};
+use sheaf_engines::{Accept, Bodies, Embedded, EmbeddedOptions, Engine, Search, Write};
 use sheaf_types::{CollectionConfig, CollectionId, PointBody, PointId, StoredPoint};
 
 const C: CollectionId = CollectionId(1);
@@ -50,7 +50,7 @@ async fn ten_nearest_of_real_questions_are_found_at_the_defaults() {
                 ef: 64,
                 accept: Accept::All,
                 filter: None,
-                bodies: false,
+                bodies: Bodies::None,
             };
             let found = engine.search(C, search).await.unwrap();
             assert!(found.is_sorted_by(|a, b| a.score >= b.score), "best first");

@@ -107,7 +107,7 @@ impl Api {
             ef: query.ef_search,
             accept,
             filter,
-            bodies: shown.any(),
+            bodies: shown.bodies(),
         };
         let served = self.host.search(version, shard, &name.text, deadline, search).await;
         let served = served.map_err(refusal::problem)?;

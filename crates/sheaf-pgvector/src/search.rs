@@ -99,7 +99,7 @@ impl Inner {
             false => {
                 let mut hits =
                     self.compare(&transaction, &vectors, collection, search, &proposed).await?;
-                if search.bodies {
+                if search.bodies.any() {
                     self.embody(&transaction, &bodies, id, &mut hits).await?;
                 }
                 Some(hits)

@@ -214,6 +214,10 @@ pub struct ShardFlags {
     #[arg(long, value_name = "URL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     engine_url: Option<String>,
+    /// The same Quiver server's gRPC interface, http://HOST:PORT: points are read through it, several times faster
+    #[arg(long, value_name = "URL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    engine_grpc_url: Option<String>,
     /// The key that Quiver is shown; better given in the environment or in the file
     #[arg(long, value_name = "KEY")]
     #[serde(skip_serializing_if = "Option::is_none")]

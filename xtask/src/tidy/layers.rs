@@ -8,7 +8,7 @@ use std::path::Path;
 use super::Finding;
 use crate::metadata::{Kind, Package};
 
-const CRATES: [&str; 14] = [
+const CRATES: [&str; 15] = [
     "sheaf",
     "sheaf-coordinator",
     "sheaf-engines",
@@ -18,6 +18,7 @@ const CRATES: [&str; 14] = [
     "sheaf-map",
     "sheaf-pgvector",
     "sheaf-protocol",
+    "sheaf-quiver-grpc",
     "sheaf-router",
     "sheaf-runtime",
     "sheaf-stores",
@@ -36,7 +37,7 @@ const CORES: [&str; 6] = [
 ];
 
 /// A package of the workspace and the packages of the workspace that it may depend on, for tests too.
-const LAYERS: [(&str, &[&str]); 20] = [
+const LAYERS: [(&str, &[&str]); 21] = [
     ("sheaf-types", &[]),
     ("sheaf-map", &["sheaf-types"]),
     ("sheaf-protocol", &["sheaf-types", "sheaf-map"]),
@@ -50,6 +51,7 @@ const LAYERS: [(&str, &[&str]); 20] = [
     ("sheaf-stores", &["sheaf-types", "sheaf-protocol"]),
     ("sheaf-etcd", &["sheaf-types", "sheaf-stores"]),
     ("sheaf-pgvector", &["sheaf-types", "sheaf-engines"]),
+    ("sheaf-quiver-grpc", &["sheaf-engines"]),
     // The shell.
     (
         "sheaf-runtime",
@@ -121,6 +123,7 @@ const LAYERS: [(&str, &[&str]); 20] = [
             "sheaf-stores",
             "sheaf-etcd",
             "sheaf-pgvector",
+            "sheaf-quiver-grpc",
             // For its clock.
             "sheaf-runtime",
             "sheaf-transport",

@@ -10,7 +10,7 @@ use sheaf_types::{CollectionConfig, CollectionId, Metric, PlacementKey, PointId,
 
 use super::sample::{Numbers, point, scan_all, upserts, whole};
 use super::{fresh, is_refused, plain, reference};
-use crate::{Accept, Engine, Filter, Memory, Scan, Search, Write};
+use crate::{Accept, Bodies, Engine, Filter, Memory, Scan, Search, Write};
 
 /// Every part of a configuration comes back, for each metric.
 pub async fn whole_configurations_come_back(engine: &impl Engine, id: CollectionId) {
@@ -195,7 +195,8 @@ pub async fn searches_go_on_until_enough_owned_points_were_found(
     assert!((15..100).contains(&owned), "{owned}");
     for k in [1, 10, owned, owned + 5] {
         let vector = numbers.vector(40);
-        let search = Search { vector, k, ef: 64, accept: few.clone(), filter: None, bodies: false };
+        let search =
+            Search { vector, k, ef: 64, accept: few.clone(), filter: None, bodies: Bodies::None };
         let found = engine.search(id, search.clone()).await.expect("searching");
         let expected = oracle.search(id, search).await.expect("searching");
         assert_eq!(found.len(), k.min(owned), "k = {k}");

@@ -10,7 +10,7 @@ use super::depth::edges;
 use super::sample::{Numbers, scan_all, upserts, whole};
 use super::{fresh, is_refused, plain};
 use crate::documents::{self, DocumentSearch};
-use crate::{Accept, Engine, Filter, Memory, Scan, Search, Write};
+use crate::{Accept, Bodies, Engine, Filter, Memory, Scan, Search, Write};
 
 const DIM: usize = 3;
 
@@ -79,7 +79,7 @@ async fn kept_and_ranked(engine: &impl Engine, id: CollectionId, config: &Arc<Co
         assert_eq!(found.expect("searching"), expected.expect("searching"), "k = {k}");
     }
     let search = |vector| {
-        let (accept, filter, bodies) = (Accept::All, None, false);
+        let (accept, filter, bodies) = (Accept::All, None, Bodies::None);
         engine.search(id, Search { vector, k: 1, ef: 64, accept, filter, bodies })
     };
     assert!(is_refused(&search(vec![1.0; DIM]).await), "it holds no points of one vector");

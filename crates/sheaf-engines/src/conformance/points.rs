@@ -9,7 +9,7 @@ use sheaf_types::{
 
 use super::sample::{point, scan_all, upserts, whole};
 use super::{fresh, is_refused, plain};
-use crate::{Accept, Change, Engine, EngineError, Search, Write};
+use crate::{Accept, Bodies, Change, Engine, EngineError, Search, Write};
 
 /// A collection is listed with the whole configuration that it was created with; creating it again changes nothing.
 pub async fn configurations_are_kept_whole(engine: &impl Engine, id: CollectionId) {
@@ -119,7 +119,7 @@ pub async fn encrypted_vectors_are_kept_and_ranked_as_far_as_they_can_be(
         ef: 16,
         accept: Accept::All,
         filter: None,
-        bodies: false,
+        bodies: Bodies::None,
     };
     for metric in [Metric::L2, Metric::Cosine, Metric::Dot] {
         let sealed = encrypted(metric, VectorEncryption::ClientSide);

@@ -47,7 +47,7 @@ pub fn search(
     let hit = |candidate: Candidate<'_>| {
         let read =
             || run.snapshot.row(&run.rows, candidate.slot, |_, body| tables::decode_body(body));
-        let body = search.bodies.then(read).transpose()?;
+        let body = search.bodies.any().then(read).transpose()?;
         Ok(Hit { id: candidate.id.clone(), score: candidate.score, body })
     };
     best.into_sorted().into_iter().map(hit).collect()

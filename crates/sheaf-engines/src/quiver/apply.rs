@@ -16,6 +16,7 @@ use sheaf_types::{CollectionConfig, CollectionId, PointBody, PointHash, PointId,
 use tokio::sync::{Mutex, MutexGuard};
 use tracing::warn;
 
+use super::combine::{Differences, Waiting};
 use super::log::Log;
 use super::recent::Became;
 use super::server::CallError;
@@ -23,7 +24,7 @@ use super::{Held, Inner, catalogue, wire};
 use crate::{Change, EngineError, Write, validate};
 
 /// Locks for ids: two that share one wait for each other though they needn't.
-const STRIPES: usize = 64;
+const STRIPES: usize = 256;
 /// Upserts in a request that Quiver leaves to the next making of its index, instead of putting each into it at once. Source: copies of
 /// 384 numbers, `cargo xtask bench engines`.
 pub const BULK_POINTS_MIN: usize = 64;
@@ -59,6 +60,19 @@ struct Request {
     points: usize,
 }
 
+/// Why not all requests of a write were carried out.
+struct Failed {
+    /// How many were, before.
+    done: usize,
+    error: CallError,
+}
+
+impl Failed {
+    fn changed_nothing(&self) -> bool {
+        self.done == 0 && self.error.changed_nothing()
+    }
+}
+
 /// The number that an answer to a write has.
 #[derive(Deserialize)]
 struct Written {
@@ -80,14 +94,14 @@ impl Inner {
         let hashes = there.iter().map(|point| point.as_ref().map(|point| point.hash));
         let before: BTreeMap<&PointId, Option<PointHash>> = ids.iter().zip(hashes).collect();
         let changes = changes(&before, &writes);
-        let requests = requests(held.config(), &before, &writes);
-        if requests.is_empty() {
+        let differences = differences(&before, &writes);
+        if differences.is_empty() {
             return Ok(changes);
         }
         self.takes_payloads(held.config(), &writes).await?;
         let writing = held.windows.writing(&ids);
         let begun = held.index.recent().begin();
-        let written = self.write(&held, &requests).await;
+        let written = self.write(&held, differences).await;
         drop(writing);
         match &written {
             Ok(()) => {
@@ -110,27 +124,100 @@ impl Inner {
         Ok(changes)
     }
 
-    async fn write(&self, held: &Held, requests: &[Request]) -> Result<(), EngineError> {
-        for (done, request) in requests.iter().enumerate() {
-            let Err(error) = self.write_one(held, request).await else { continue };
-            if done == 0 && error.changed_nothing() {
-                return Err(self.missing(held, error));
+    /// Sends the write, or leaves it to another that may send before; and others' with it.
+    async fn write(&self, held: &Held, differences: Differences) -> Result<(), EngineError> {
+        let mut answered = held.queue.push(differences);
+        loop {
+            let mut log = self.log.lock().await;
+            if let Ok(outcome) = answered.try_recv() {
+                return outcome;
             }
-            warn!(
-                ?error,
-                "a write to Quiver has an unknown outcome; it is settled before it is answered"
-            );
-            self.settle(held, requests).await;
-            return Err(EngineError::Unknown(format!(
-                "the Quiver server gave no good answer to a write ({error:?}); nothing of it can follow any more"
-            )));
+            let Some(group) = held.queue.next() else {
+                drop(log);
+                // Another has it in hand, and settles it.
+                return answered.await.unwrap_or_else(|_| {
+                    Err(EngineError::Unknown("the write broke off with another".to_owned()))
+                });
+            };
+            let requests = requests(held.config(), &group.differences);
+            let sent = self.send_all(&mut log, held, &requests).await;
+            drop(log);
+            self.answer(held, group.writes, &requests, sent).await;
+        }
+    }
+
+    /// Tells each of the writes what became of it.
+    async fn answer(
+        &self,
+        held: &Held,
+        writes: Vec<Waiting>,
+        requests: &[Request],
+        sent: Result<(), Failed>,
+    ) {
+        let is_refused = |failed: &Failed| matches!(failed.error, CallError::Refused { .. });
+        if writes.len() > 1
+            && let Err(failed) = &sent
+            && failed.changed_nothing()
+            && is_refused(failed)
+        {
+            for Waiting { differences, answer } in writes {
+                let requests = self::requests(held.config(), &differences);
+                let sent = {
+                    let mut log = self.log.lock().await;
+                    self.send_all(&mut log, held, &requests).await
+                };
+                // Whoever asked may have gone.
+                let _ = answer.send(self.outcome(held, &requests, sent).await);
+            }
+            return;
+        }
+        let outcome = self.outcome(held, requests, sent).await;
+        for waiting in writes {
+            let _ = waiting.answer.send(outcome.clone());
+        }
+    }
+
+    /// What the answers mean, once nothing of the requests can follow any more.
+    async fn outcome(
+        &self,
+        held: &Held,
+        requests: &[Request],
+        sent: Result<(), Failed>,
+    ) -> Result<(), EngineError> {
+        let Err(failed) = sent else { return Ok(()) };
+        if failed.changed_nothing() {
+            return Err(self.missing(held, failed.error));
+        }
+        let error = failed.error;
+        warn!(
+            ?error,
+            "a write to Quiver has an unknown outcome; it is settled before it is answered"
+        );
+        self.settle(held, requests).await;
+        Err(EngineError::Unknown(format!(
+            "the Quiver server gave no good answer to a write ({error:?}); nothing of it can follow any more"
+        )))
+    }
+
+    async fn send_all(
+        &self,
+        log: &mut Log,
+        held: &Held,
+        requests: &[Request],
+    ) -> Result<(), Failed> {
+        for (done, request) in requests.iter().enumerate() {
+            self.send_one(log, held, request).await.map_err(|error| Failed { done, error })?;
         }
         Ok(())
     }
 
-    async fn write_one(&self, held: &Held, request: &Request) -> Result<(), CallError> {
-        let mut log = self.log.lock().await;
-        let answer = self.request(&mut log, held, request).await?;
+    async fn send_one(
+        &self,
+        log: &mut Log,
+        held: &Held,
+        request: &Request,
+    ) -> Result<(), CallError> {
+        let answer = self.request(log, held, request).await?;
         match serde_json::from_slice::<Written>(&answer) {
             Ok(written) if written.points == request.points => Ok(()),
             _ => Err(CallError::Lost(format!(
@@ -223,28 +310,31 @@ fn changes(before: &BTreeMap<&PointId, Option<PointHash>>, writes: &[Write]) -> 
     writes.iter().map(change).collect()
 }
 
-/// The requests that leave each id as the last write says. What is so already is not sent.
-fn requests(
-    config: &CollectionConfig,
-    before: &BTreeMap<&PointId, Option<PointHash>>,
-    writes: &[Write],
-) -> Vec<Request> {
+/// What leaves each id as the last write says. What is so already is no difference.
+fn differences(before: &BTreeMap<&PointId, Option<PointHash>>, writes: &[Write]) -> Differences {
     let last: BTreeMap<&PointId, &Write> =
         writes.iter().map(|write| (write_id(write), write)).collect();
     let was = |id: &PointId| before.get(id).copied().flatten();
-    let (mut upserts, mut deletes): (Vec<&StoredPoint>, Vec<&PointId>) = Default::default();
+    let mut differences = Differences::default();
     for (id, write) in last {
         match write {
-            Write::Upsert(point) if was(id) != Some(point.hash) => upserts.push(point),
-            Write::Delete(_) if was(id).is_some() => deletes.push(id),
+            Write::Upsert(point) if was(id) != Some(point.hash) => {
+                differences.upserts.push(point.clone());
+            }
+            Write::Delete(_) if was(id).is_some() => differences.deletes.push(id.clone()),
             Write::Upsert(_) | Write::Delete(_) => {}
         }
     }
-    let mut requests: Vec<Request> = wire::upsert_requests(config, upserts.into_iter())
+    differences
+}
+
+/// The requests that carry them out.
+fn requests(config: &CollectionConfig, differences: &Differences) -> Vec<Request> {
+    let mut requests: Vec<Request> = wire::upsert_requests(config, differences.upserts.iter())
         .into_iter()
         .map(|(points, body)| Request { method: Method::POST, body, points })
         .collect();
-    for chunk in deletes.chunks(wire::REQUEST_POINTS_MAX) {
+    for chunk in differences.deletes.chunks(wire::REQUEST_POINTS_MAX) {
         let body = wire::delete_request(chunk);
         requests.push(Request { method: Method::DELETE, body, points: chunk.len() });
     }

@@ -22,7 +22,7 @@ use crate::{EngineError, validate};
 /// The collection of the entries.
 pub const CATALOGUE: &str = "sheaf-catalogue";
 /// The point that says whose server this is.
-const OWNER: &str = "owner";
+pub const OWNER: &str = "owner";
 /// Durable writes, one after the other, that stand for "the server has carried out what it was sent before".
 const BARRIER_ROUNDS: usize = 4;
 /// Entries that are read at once.

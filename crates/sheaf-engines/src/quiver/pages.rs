@@ -3,16 +3,18 @@
 //! Quiver rescans from the start for each page and counts offsets in a list that changes under it. So pages are large, what
 //! one has shown is kept as a window until a scan has passed it, and a page counts only when it overlaps what was seen: begun
 //! too late, after deletes in front of it, it is asked for anew from further back. Every write of this engine takes
-//! its ids out of the windows; they are read one by one then.
+//! its ids out of the windows; they are read by themselves then. Where many points can be read at once, pages show ids only, and
+//! what is wanted of them is read so.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
+use std::ops::{Bound, ControlFlow};
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
 use sheaf_types::{PointBody, PointHash, PointId, StoredPoint};
 
+use super::many::points_at_once;
 use super::server::CallError;
 use super::wire::{Row, read_rows_of};
 use super::{Held, Inner};
@@ -29,6 +31,8 @@ const FIRST_PAGE_DOCUMENTS: usize = 64;
 const WINDOWS_MAX: usize = 4;
 /// Points of a window at most: one that was written to so much is given up.
 const WINDOW_POINTS_MAX: usize = 20_000;
+/// Ids that one page looks at, accepted or not.
+const LOOKED_MAX: usize = 16_384;
 /// Ends of pages that are remembered, of each collection.
 const ENDS_MAX: usize = 16;
 /// Requests for one page: each doubles the distance at least, so more are needed only when the list changes faster than it is read.
@@ -53,8 +57,8 @@ pub struct Stretch {
 #[derive(Clone)]
 enum Known {
     Point(PointHash, PointBody),
-    /// It was written since: it has to be read.
-    Written,
+    /// It was written since, or only its id was shown: it has to be read.
+    Unread,
 }
 
 /// All points with ids behind `after`, up to `through`.
@@ -94,7 +98,7 @@ struct State {
 impl State {
     fn touch(&mut self, id: &PointId) {
         for window in self.windows.iter_mut().filter(|window| window.covers(id)) {
-            window.points.insert(id.clone(), Known::Written);
+            window.points.insert(id.clone(), Known::Unread);
         }
         self.windows.retain(|window| window.points.len() <= WINDOW_POINTS_MAX);
         for written in self.loading.values_mut() {
@@ -148,7 +152,7 @@ impl Windows {
         let doubtful: Vec<PointId> = written.chain(state.busy.keys()).cloned().collect();
         for id in doubtful {
             if window.covers(&id) {
-                window.points.insert(id, Known::Written);
+                window.points.insert(id, Known::Unread);
             }
         }
         if state.windows.len() >= WINDOWS_MAX {
@@ -157,16 +161,29 @@ impl Windows {
         state.windows.push(window);
     }
 
-    /// The next points behind `after` that a window knows, `points_max` at most; `None`: there is no window.
-    fn next(&self, after: Option<&PointId>, points_max: usize) -> Option<Next> {
+    /// The next accepted points of the scan that a window knows; `None`: there is no window.
+    fn next(&self, scan: &Scan) -> Option<Next> {
         let state = self.state();
+        let after = scan.after.as_ref();
         let window = state.windows.iter().rev().find(|window| window.continues(after))?;
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let range = window.points.range::<PointId, _>((start, Bound::Unbounded));
-        let points: Vec<(PointId, Known)> =
-            range.take(points_max).map(|(id, known)| (id.clone(), known.clone())).collect();
-        let is_all = points.len() < points_max;
-        Some(Next { points, through: window.through.clone(), is_all })
+        let (mut points, mut looked) = (Vec::new(), None);
+        for (id, known) in range.take(LOOKED_MAX) {
+            if scan.through.as_ref().is_some_and(|through| through < id) {
+                return Some(Next { points, looked, end: End::Scan });
+            }
+            if points.len() >= scan.points_max.max(1) {
+                return Some(Next { points, looked, end: End::More });
+            }
+            looked = Some(id.clone());
+            if scan.accept.takes(id.placement_key()) {
+                points.push((id.clone(), known.clone()));
+            }
+        }
+        let is_all = looked.as_ref() == window.points.keys().next_back() || looked.is_none();
+        let end = if is_all { End::Window(window.through.clone()) } else { End::More };
+        Some(Next { points, looked, end })
     }
 
     /// What there is under this id, when a window knows it, and that is: nothing was written there since, nor is now.
@@ -176,7 +193,7 @@ impl Windows {
         match window.points.get(id) {
             None => Some(None),
             Some(Known::Point(hash, body)) => Some(Some((*hash, body.clone()))),
-            Some(Known::Written) => None,
+            Some(Known::Unread) => None,
         }
     }
 
@@ -235,12 +252,23 @@ impl Drop for Loading<'_> {
     }
 }
 
+/// What a window knows for a scan.
 struct Next {
+    /// The accepted ones.
     points: Vec<(PointId, Known)>,
-    /// The window's end.
-    through: Option<PointId>,
-    /// There is no more in the window.
-    is_all: bool,
+    /// The last id that was looked at.
+    looked: Option<PointId>,
+    end: End,
+}
+
+/// Why there are no more.
+enum End {
+    /// There may be more in the window.
+    More,
+    /// The scan ends here.
+    Scan,
+    /// The window ends here; `None`: so does the collection.
+    Window(Option<PointId>),
 }
 
 impl Inner {
@@ -330,14 +358,21 @@ impl Inner {
     async fn load(&self, held: &Held, after: Option<&PointId>) -> Result<(), EngineError> {
         let mut offset = self.offset_of(held, after).await?;
         let loading = held.windows.loading();
-        let wanted = Wanted { filter: None, payloads: true, vectors: true };
+        let bodies = self.options.many_reads.is_none();
+        let wanted = Wanted { filter: None, payloads: bodies, vectors: bodies };
         let Stretch { rows, is_last } = self.behind(held, after, &mut offset, wanted).await?;
         let through = rows.last().filter(|_| !is_last).map(|row| row.id.clone());
         if let Some(through) = &through {
             held.windows.remember_end(through, offset);
         }
-        let points = rows.into_iter().filter_map(|row| row.into_point(held.id()));
-        let points = points.map(|point| (point.id, Known::Point(point.hash, point.body))).collect();
+        let known = |row: Row| {
+            if !bodies {
+                return Some((row.id, Known::Unread));
+            }
+            let point = row.into_point(held.id())?;
+            Some((point.id, Known::Point(point.hash, point.body)))
+        };
+        let points = rows.into_iter().filter_map(known).collect();
         held.windows.install(loading, Window { after: after.cloned(), through, points });
         Ok(())
     }
@@ -347,32 +382,52 @@ impl Inner {
         if scan.through.is_some() && scan.after >= scan.through {
             return Ok(page);
         }
-        // Looks at no more points than it may answer, but for those that aren't accepted.
-        let points_max = scan.points_max.max(1);
-        let next = match held.windows.next(scan.after.as_ref(), points_max) {
+        let next = match held.windows.next(&scan) {
             Some(next) => next,
             None => {
                 self.load(held, scan.after.as_ref()).await?;
-                let next = held.windows.next(scan.after.as_ref(), points_max);
                 // Other scans may have pushed it out already.
-                next.ok_or_else(|| {
+                held.windows.next(&scan).ok_or_else(|| {
                     EngineError::Unavailable("too many scans at once; ask again".into())
                 })?
             }
         };
-        let is_inside = |id: &PointId| scan.through.as_ref().is_none_or(|through| id <= through);
-        let cut = next.points.iter().position(|(id, _)| !is_inside(id));
-        let inside = &next.points[..cut.unwrap_or(next.points.len())];
-        let mut bytes = 0;
-        let read = self.fresh(held, inside).await?;
-        for ((id, known), read) in inside.iter().zip(read) {
+        for block in next.points.chunks(points_at_once(held)) {
+            if self.add_to_page(held, &scan, block, &mut page).await?.is_break() {
+                return Ok(page);
+            }
+        }
+        page.looked_through = match next.end {
+            End::More => next.looked,
+            End::Scan => None,
+            End::Window(through) => {
+                let last = next.looked.as_ref().or(scan.after.as_ref());
+                held.windows.passed(through.as_ref(), last);
+                through.filter(|end| scan.through.as_ref().is_none_or(|through| end < through))
+            }
+        };
+        Ok(page)
+    }
+
+    /// Adds those of the points that the scan wants, until the page is full.
+    async fn add_to_page(
+        &self,
+        held: &Held,
+        scan: &Scan,
+        block: &[(PointId, Known)],
+        page: &mut ScanPage,
+    ) -> Result<ControlFlow<()>, EngineError> {
+        let read = self.fresh(held, block).await?;
+        let size = |id: &PointId, body: &PointBody| id.as_str().len() + body.as_bytes().len();
+        let bodies = page.points.iter().filter_map(|point| Some((&point.id, point.body.as_ref()?)));
+        let mut bytes: usize = bodies.map(|(id, body)| size(id, body)).sum();
+        for ((id, known), read) in block.iter().zip(read) {
             if let Some((hash, body)) = read.or_else(|| known.point())
-                && scan.accept.takes(id.placement_key())
                 && scan.filter.as_ref().is_none_or(|filter| filter.holds_for_text(body.payload()))
             {
-                let size = id.as_str().len() + body.as_bytes().len();
+                let size = size(id, &body);
                 if scan.bodies && !page.points.is_empty() && bytes + size > scan.bytes_max {
-                    return Ok(page);
+                    return Ok(ControlFlow::Break(()));
                 }
                 bytes += size;
                 let body = scan.bodies.then_some(body);
@@ -380,20 +435,11 @@ impl Inner {
             }
             page.looked_through = Some(id.clone());
         }
-        if next.is_all && cut.is_none() {
-            let last = inside.last().map(|(id, _)| id).or(scan.after.as_ref());
-            held.windows.passed(next.through.as_ref(), last);
-            page.looked_through.clone_from(&next.through);
-        }
-        let is_within = |end: &PointId| scan.through.as_ref().is_some_and(|through| through <= end);
-        if cut.is_some() || next.is_all && next.through.as_ref().is_none_or(is_within) {
-            page.looked_through = None;
-        }
-        Ok(page)
+        Ok(ControlFlow::Continue(()))
     }
 
-    /// The points with these ids, which nobody may write meanwhile. Quiver gives out one in a request, so those that a window knows aren't
-    /// asked for: a recipient has just looked where its next points will be.
+    /// The points with these ids, which nobody may write meanwhile. Those that a window knows aren't asked for: a recipient has just
+    /// looked where its next points will be.
     pub async fn current(
         &self,
         held: &Held,
@@ -410,18 +456,18 @@ impl Inner {
         Ok(known.into_iter().map(point).collect())
     }
 
-    /// Those of the points that were written since the window was read, as they are now.
+    /// Those of the points that have to be read, as they are now.
     async fn fresh(
         &self,
         held: &Held,
         points: &[(PointId, Known)],
     ) -> Result<Vec<Option<(PointHash, PointBody)>>, EngineError> {
-        let written = points.iter().filter(|(_, known)| matches!(known, Known::Written));
-        let written: Vec<PointId> = written.map(|(id, _)| id.clone()).collect();
-        let mut read = self.read(held, written).await?.into_iter();
+        let unread = points.iter().filter(|(_, known)| matches!(known, Known::Unread));
+        let unread: Vec<PointId> = unread.map(|(id, _)| id.clone()).collect();
+        let mut read = self.read(held, unread).await?.into_iter();
         let fresh = |(_, known): &(PointId, Known)| match known {
             Known::Point(..) => None,
-            Known::Written => read.next().flatten().map(|point| (point.hash, point.body)),
+            Known::Unread => read.next().flatten().map(|point| (point.hash, point.body)),
         };
         Ok(points.iter().map(fresh).collect())
     }
@@ -475,7 +521,7 @@ impl Known {
     fn point(&self) -> Option<(PointHash, PointBody)> {
         match self {
             Self::Point(hash, body) => Some((*hash, body.clone())),
-            Self::Written => None,
+            Self::Unread => None,
         }
     }
 }

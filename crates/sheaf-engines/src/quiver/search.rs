@@ -1,6 +1,7 @@
-//! Searches: Quiver's index proposes, the scores come from here.
+//! Searches: Quiver's index proposes, what it may lack yet is merged in.
 //!
-//! What the index may lack yet is merged in. Asks for more until k hits are accepted. Where the index doesn't give them, and in small collections, every point is looked at.
+//! Asks for more until k hits are accepted. Where the index doesn't give them, and in small collections, every point is looked at.
+//! Scores come from here, but for those that Quiver calculated from the very vectors: a vector costs it most of a search.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,14 +10,14 @@ use bytes::Bytes;
 use http::Method;
 use serde_json::Value;
 use sheaf_types::limits::{EF_SEARCH_MAX, K_MAX};
-use sheaf_types::{PointBody, PointId};
+use sheaf_types::{IndexKind, PointBody, PointId};
 
 use super::pages::Wanted;
 use super::pushdown::pushed_down;
 use super::wire::{self, Row};
 use super::{Held, Inner};
 use crate::score::{Query, norm};
-use crate::{EngineError, Hit, Search, validate};
+use crate::{Bodies, EngineError, Hit, Search, validate};
 
 /// An accepted point.
 struct Found {
@@ -38,6 +39,8 @@ struct Asked {
     query: Query,
     /// The filter as far as Quiver can judge it.
     pushed: Option<Value>,
+    /// Whether Quiver is to show vectors.
+    asks_vectors: bool,
 }
 
 impl Asked {
@@ -51,11 +54,16 @@ impl Asked {
 
     /// The score of an accepted point.
     fn score(&self, row: &Row) -> Option<f32> {
-        let vector = row.vector.as_ref()?;
+        let score = match &row.vector {
+            Some(vector) => self.query.score(vector, norm(vector)),
+            None if self.asks_vectors => return None,
+            // JSON has no number for one that is infinite or undefined.
+            None => row.score.unwrap_or_else(|| self.query.worst()) + 0.0,
+        };
         let filter = self.search.filter.as_ref();
         let is_accepted = self.search.accept.takes(row.id.placement_key())
             && filter.is_none_or(|filter| filter.holds_for_text(row.payload.as_deref()));
-        is_accepted.then(|| self.query.score(vector, norm(vector)))
+        is_accepted.then_some(score)
     }
 
     fn recently(&self, held: &Held) -> Recently {
@@ -73,17 +81,27 @@ impl Asked {
     }
 
     fn needs_payloads(&self) -> bool {
-        self.search.bodies || self.search.filter.is_some()
+        self.search.bodies.any() || self.search.filter.is_some()
     }
 
     fn hits(self, mut found: Vec<Found>) -> Vec<Hit> {
         best(&mut found, self.search.k);
         let hit = |Found { score, row, .. }: Found| {
             let Row { id, vector, payload, .. } = row;
-            let body = |vector: Vec<f32>| PointBody::encode(&vector, payload.as_deref());
-            Hit { id, score, body: vector.filter(|_| self.search.bodies).map(body) }
+            let body = self.search.bodies.any();
+            let body =
+                body.then(|| PointBody::encode(&vector.unwrap_or_default(), payload.as_deref()));
+            Hit { id, score, body }
         };
         found.into_iter().map(hit).collect()
+    }
+}
+
+impl Held {
+    /// Whether Quiver's scores are those of the points as they are, apart from what is kept here: this index compares the vectors
+    /// themselves, and has all else. Where something was forgotten, only the vector shows that a point is still there.
+    fn shows_true_scores(&self) -> bool {
+        self.config().index == IndexKind::Hnsw && self.index.recent().is_whole()
     }
 }
 
@@ -105,9 +123,10 @@ impl Inner {
         }
         let query = Query::new(held.config().metric, search.vector.clone());
         let pushed = search.filter.as_ref().and_then(pushed_down);
-        let asked = Asked { search, query, pushed };
-        let found =
-            if self.may_ask_index(held).await? { self.by_index(held, &asked).await? } else { None };
+        let may_ask_index = self.may_ask_index(held).await?;
+        let asks_vectors = search.bodies == Bodies::Whole || !held.shows_true_scores();
+        let asked = Asked { search, query, pushed, asks_vectors };
+        let found = if may_ask_index { self.by_index(held, &asked).await? } else { None };
         let found = match found {
             Some(found) => found,
             None => self.by_looking_at_all(held, &asked).await?,
@@ -130,6 +149,10 @@ impl Inner {
             let rows = self.proposed(held, asked, wanted).await?;
             let shown = rows.len();
             let mut found: Vec<Found> = asked.accepted(rows).collect();
+            if !asked.asks_vectors {
+                // What the index says of these may be of before.
+                found.retain(|found| !ids.contains(&found.row.id));
+            }
             // Where the index has them is not where they are: others may be nearer.
             let sure = found.iter().filter(|found| !ids.contains(&found.row.id)).count();
             if sure >= k {
@@ -157,8 +180,9 @@ impl Inner {
         let ef = asked.search.ef.max(wanted).clamp(1, EF_SEARCH_MAX);
         let (filter, payloads) = (asked.pushed.as_ref(), asked.needs_payloads());
         let filter = filter.map_or_else(|| "null".to_owned(), Value::to_string);
+        let vectors = asked.asks_vectors;
         body.push_str(&format!(
-            r#","k":{wanted},"ef_search":{ef},"filter":{filter},"with_payload":{payloads},"with_vector":true}}"#
+            r#","k":{wanted},"ef_search":{ef},"filter":{filter},"with_payload":{payloads},"with_vector":{vectors}}}"#
         ));
         let path = format!("{}/query", super::catalogue::path_of(held.name()));
         let deadline = self.options.read_deadline;

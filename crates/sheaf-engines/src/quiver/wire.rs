@@ -14,6 +14,7 @@ use serde_json::{Map, Number, Value};
 use sheaf_types::{CollectionConfig, CollectionId, PointBody, PointId, StoredPoint};
 
 use super::documents;
+use super::many::ReadPoint;
 use crate::EngineError;
 
 /// The member of a payload that holds its exact text.
@@ -105,6 +106,19 @@ pub fn read_row(config: &CollectionConfig, body: &[u8]) -> Result<Row, EngineErr
     if config.holds_documents() { documents::row(read) } else { Ok(row(read)) }
 }
 
+/// A point of such a collection that was read in another way.
+///
+/// # Errors
+/// Its payload is no JSON; as of [`read_rows_of`].
+pub fn stored(config: &CollectionConfig, point: ReadPoint) -> Result<Row, EngineError> {
+    let ReadPoint { id, vector, payload } = point;
+    let payload = (!payload.is_empty() && payload != b"null").then_some(payload);
+    let payload = payload.map(|json| serde_json::from_slice(&json)).transpose();
+    let payload = payload.map_err(|error| no_quiver(&error))?;
+    let read = Read { id: PointId::from(id), vector: Some(vector), payload, score: None };
+    if config.holds_documents() { documents::row(read) } else { Ok(row(read)) }
+}
+
 fn read(answer: RowAnswer<'_>) -> Result<Read, EngineError> {
     let payload = answer.payload.map(|raw| serde_json::from_str::<Value>(raw.get())).transpose();
     let payload = payload.map_err(|error| no_quiver(&error))?;
@@ -155,7 +169,7 @@ pub fn upsert_requests<'a>(
 }
 
 /// The body of one request that deletes these.
-pub fn delete_request(ids: &[&PointId]) -> Bytes {
+pub fn delete_request(ids: &[PointId]) -> Bytes {
     let texts: Vec<String> = ids.iter().map(|id| Value::from(id.as_str()).to_string()).collect();
     finished("ids", &texts.join(","))
 }
@@ -205,14 +219,14 @@ pub fn push_vector(text: &mut String, vector: &[f32]) {
 
 fn push_number(text: &mut String, number: f32) {
     let start = text.len();
-    // Writing to a string can't fail.
-    let _ = write!(text, "{number:?}");
+    text.push_str(zmij::Buffer::new().format(number));
     let magnitude = number.abs();
     let is_sure = number == 0.0 || (1e-9..1e15).contains(&magnitude);
     let again = text[start..].parse::<f64>().map(|read| (read as f32).to_bits());
     if !is_sure || again != Ok(number.to_bits()) {
         // All digits of its exact value as a double: an error in the last bit of that is far from the next float.
         text.truncate(start);
+        // Writing to a string can't fail.
         let _ = write!(text, "{:?}", f64::from(number));
     }
 }
@@ -281,7 +295,7 @@ mod tests {
             let mut text = String::new();
             push_number(&mut text, number);
             prop_assert_eq!((text.parse::<f64>().unwrap() as f32).to_bits(), bits, "{}", text);
-            if text != format!("{number:?}") {
+            if text != zmij::Buffer::new().format(number) {
                 prop_assert_eq!((read_roughly(&text) as f32).to_bits(), bits, "{}", text);
             }
         }

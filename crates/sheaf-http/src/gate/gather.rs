@@ -40,7 +40,7 @@ impl Api {
                 ef: query.ef_search,
                 accept: go.accept,
                 filter,
-                bodies: shown.any(),
+                bodies: shown.bodies(),
             };
             matches(&go.engine.search(go.collection, search).await?, shown)
         };

@@ -5,7 +5,7 @@
 use axum::response::Response;
 use bytes::Bytes;
 use sheaf_engines::sparse::{SparseQuery, SparseVector, query_terms};
-use sheaf_engines::{EngineError, Filter, Hit, Search};
+use sheaf_engines::{Bodies, EngineError, Filter, Hit, Search};
 use sheaf_runtime::gate::{Go, Operation};
 use sheaf_types::limits::K_MAX;
 
@@ -88,7 +88,7 @@ async fn lists(go: Go, wanted: ListsWanted, filter: Option<Filter>) -> Result<Li
             ef: wanted.ef_search.max(depth).min(sheaf_types::limits::EF_SEARCH_MAX),
             accept: go.accept.clone(),
             filter: None,
-            bodies: filter.is_some(),
+            bodies: if filter.is_some() { Bodies::Payloads } else { Bodies::None },
         };
         let hits = go.engine.search(go.collection, search).await?;
         lists.dense = Some(hits.into_iter().map(|hit| dense(hit, filter.as_ref())).collect());

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
+use sheaf_engines::Bodies;
 use sheaf_types::limits::{BULK_POINTS_MAX, PAYLOAD_BYTES_MAX, POINT_ID_BYTES_MAX};
 use sheaf_types::{PointBody, PointId};
 
@@ -134,6 +135,15 @@ impl Shown {
     /// Whether bodies are needed at all.
     pub fn any(self) -> bool {
         self.payload || self.vector
+    }
+
+    /// What hits must carry for it.
+    pub fn bodies(self) -> Bodies {
+        match self {
+            Self { vector: true, .. } => Bodies::Whole,
+            Self { payload: true, .. } => Bodies::Payloads,
+            Self { .. } => Bodies::None,
+        }
     }
 }
 

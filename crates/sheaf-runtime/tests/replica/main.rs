@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use sheaf_engines::{EngineError, Follower, Hit, Reply, Search};
+use sheaf_engines::{Bodies, EngineError, Follower, Hit, Reply, Search};
 use sheaf_map::{Collection, Map, ShardEntry, Weight};
 use sheaf_protocol::Refusal;
 use sheaf_runtime::Clock;
@@ -132,7 +132,7 @@ async fn search(host: &ReplicaHost, version: u64) -> Result<Vec<String>, NotServ
         ef: 64,
         accept,
         filter: None,
-        bodies: false,
+        bodies: Bodies::None,
     };
     let served = host.search(MapVersion(version), Some(ME), "c", deadline, question).await;
     served.map(|Served { version: at, value }| {

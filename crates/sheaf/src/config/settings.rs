@@ -133,6 +133,8 @@ pub struct ShardSettings {
     pub engine: EngineKind,
     /// `http://HOST:PORT` or `postgres://…`
     pub engine_url: Option<String>,
+    /// `http://HOST:PORT` of the same Quiver server's other interface.
+    pub engine_grpc_url: Option<String>,
     pub engine_key: Option<String>,
     pub engine_password: Option<String>,
     /// Whether the collections that a Quiver server has already may be taken over.
@@ -148,6 +150,7 @@ impl Default for ShardSettings {
             data_dir: None,
             engine: EngineKind::default(),
             engine_url: None,
+            engine_grpc_url: None,
             engine_key: None,
             engine_password: None,
             adopt: false,

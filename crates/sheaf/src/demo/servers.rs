@@ -95,7 +95,7 @@ impl Programs {
 pub struct Server {
     pub name: String,
     /// What its shard is told: the engine, and where it is.
-    pub shard_arguments: [String; 4],
+    pub shard_arguments: Vec<String>,
     run: Run,
     probe: Probe,
     process: Process,
@@ -185,7 +185,7 @@ enum Probe {
 impl Server {
     async fn start(
         name: String,
-        shard_arguments: [String; 4],
+        shard_arguments: Vec<String>,
         run: Run,
         probe: Probe,
         folder: tempfile::TempDir,
@@ -198,7 +198,9 @@ impl Server {
 
     /// Where it is.
     pub fn url(&self) -> &str {
-        &self.shard_arguments[3]
+        let mut behind =
+            self.shard_arguments.iter().skip_while(|argument| *argument != "--engine-url");
+        behind.nth(1).map_or("", String::as_str)
     }
 
     /// `kill -9`, and waits until it is gone.

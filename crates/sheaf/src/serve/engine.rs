@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use sheaf_engines::{Embedded, EmbeddedOptions, Engine, Quiver, QuiverOptions};
 use sheaf_pgvector::{PgOptions, PgVector};
+use sheaf_quiver_grpc::{GrpcReads, GrpcReadsOptions};
 use sheaf_runtime::entropy;
 use sheaf_stores::{Disk, Folder};
 use sheaf_transport::{HttpOptions, HyperTransport};
@@ -29,7 +30,7 @@ const QUIVER_OWNER: &str = "quiver ";
 /// Where a shard's points are.
 pub enum Place {
     Embedded,
-    Quiver { url: String, key: Option<String>, adopts: bool },
+    Quiver { url: String, grpc_url: Option<String>, key: Option<String>, adopts: bool },
     Pgvector(Box<PgOptions>),
 }
 
@@ -48,6 +49,7 @@ pub fn place(
     };
     if settings.engine != EngineKind::Quiver {
         only_for(key.is_some(), "engine_key", "--engine quiver");
+        only_for(settings.engine_grpc_url.is_some(), "engine_grpc_url", "--engine quiver");
         only_for(settings.adopt, "adopt", "--engine quiver");
     }
     if settings.engine != EngineKind::Pgvector {
@@ -70,7 +72,12 @@ fn quiver(common: &Common, settings: &ShardSettings, complaints: &mut Complaints
         return None;
     };
     let url = quiver_url(common, "engine_url", url, complaints)?;
-    Some(Place::Quiver { url, key: settings.engine_key.clone(), adopts: settings.adopt })
+    let grpc_url = match &settings.engine_grpc_url {
+        Some(url) => Some(quiver_url(common, "engine_grpc_url", url, complaints)?),
+        None => None,
+    };
+    let (key, adopts) = (settings.engine_key.clone(), settings.adopt);
+    Some(Place::Quiver { url, grpc_url, key, adopts })
 }
 
 /// The URL of a Quiver server, which is the setting `name`.
@@ -165,7 +172,7 @@ pub async fn open(place: Place, folder: &Folder, ledger: &str) -> Result<Arc<dyn
             let engine = tokio::task::spawn_blocking(open).await.map_err(super::failed)?;
             Ok(Arc::new(engine.map_err(super::failed)?))
         }
-        Place::Quiver { url, key, adopts } => {
+        Place::Quiver { url, grpc_url, key, adopts } => {
             let owner = match bound {
                 Some(owner) => owner,
                 None => {
@@ -174,8 +181,13 @@ pub async fn open(place: Place, folder: &Folder, ledger: &str) -> Result<Arc<dyn
                     owner
                 }
             };
-            let options =
+            let mut options =
                 QuiverOptions { adopts, may_claim: is_new, ..QuiverOptions::new(url, key, owner) };
+            if let Some(url) = grpc_url {
+                let (key, read_deadline) = (options.key.clone(), options.read_deadline);
+                let reads = GrpcReads::new(&GrpcReadsOptions { url, key, read_deadline });
+                options.many_reads = Some(Arc::new(reads.map_err(super::failed)?));
+            }
             let transport = Arc::new(HyperTransport::aborting(HttpOptions::default()));
             let engine = Quiver::open(transport, options).await;
             Ok(Arc::new(engine.map_err(super::failed)?))

@@ -90,7 +90,7 @@ impl Programs {
             .map(str::to_owned);
         let probe = Probe::Command(self.bin.join("pg_isready"), ready.to_vec());
         let url = format!("postgres://{SUPERUSER}@127.0.0.1:{port}/postgres");
-        let shard = ["--engine", "pgvector", "--engine-url", &url].map(str::to_owned);
+        let shard = ["--engine", "pgvector", "--engine-url", &url].map(str::to_owned).to_vec();
         Server::start(format!("postgres-{number}"), shard, run, probe, folder).await
     }
 }

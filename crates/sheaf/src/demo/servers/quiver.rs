@@ -63,7 +63,9 @@ impl Program {
         };
         let url = format!("http://127.0.0.1:{rest}");
         let probe = Probe::Http(format!("{url}/healthz"));
-        let shard = ["--engine", "quiver", "--engine-url", &url].map(str::to_owned);
+        let grpc_url = format!("http://127.0.0.1:{grpc}");
+        let shard = ["--engine", "quiver", "--engine-url", &url, "--engine-grpc-url", &grpc_url];
+        let shard = shard.map(str::to_owned).to_vec();
         Server::start(format!("quiver-{number}"), shard, run, probe, folder).await
     }
 }
