@@ -31,3 +31,10 @@ async fn scans_of_100000_points_in_postgresql_take_full_pages() {
     let engine = open(options(&server.database("long").await)).await;
     conformance::long_scans_take_full_pages(&engine, CollectionId(1), 100_000).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_largest_document_is_kept_in_postgresql() {
+    let server = Postgres::start().await;
+    let engine = open(options(&server.database("large").await)).await;
+    conformance::the_largest_document_is_kept(&engine, CollectionId(1)).await;
+}

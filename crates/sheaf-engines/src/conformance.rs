@@ -22,7 +22,10 @@ pub use depth::{
     long_scans_take_full_pages, payloads_at_the_edges_are_kept, scans_are_whole_while_others_write,
     searches_go_on_until_enough_owned_points_were_found, whole_configurations_come_back,
 };
-pub use documents::documents_are_kept_to_the_bit_and_ranked_exactly;
+pub use documents::{
+    documents_are_kept_to_the_bit_and_ranked_exactly, documents_at_the_edges_are_kept,
+    the_largest_document_is_kept,
+};
 pub use points::{
     batches_apply_in_order_and_tell_what_they_changed, configurations_are_kept_whole,
     encrypted_vectors_are_kept_and_ranked_as_far_as_they_can_be,
@@ -34,7 +37,7 @@ pub use queries::{
     searches_agree_with_the_oracle, searches_see_every_write,
 };
 
-/// Runs every check, each on an engine of its own making. The engines may share one database: collection ids
+/// Runs every check but for those of sizes, each on an engine of its own making. The engines may share one database: collection ids
 /// count up from `first`, 200 at most.
 pub async fn run<E, F>(first: CollectionId, mut make: impl FnMut() -> F)
 where
@@ -60,6 +63,7 @@ where
     filters_agree_with_the_oracle(&make().await, id()).await;
     a_dropped_collection_is_gone_and_a_new_id_starts_empty(&make().await, id()).await;
     documents_are_kept_to_the_bit_and_ranked_exactly(&make().await, id()).await;
+    documents_at_the_edges_are_kept(&make().await, id()).await;
     whole_configurations_come_back(&make().await, id()).await;
     extreme_floats_are_kept_and_others_refused(&make().await, id()).await;
     payloads_at_the_edges_are_kept(&make().await, id()).await;

@@ -8,12 +8,14 @@ mod adopt;
 mod apply;
 mod catalogue;
 mod combine;
+mod documents;
 mod follower;
 mod index;
 mod log;
 mod look;
 mod many;
 mod pages;
+mod payload;
 mod pushdown;
 mod recent;
 mod search;
@@ -23,7 +25,7 @@ mod wire;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -47,6 +49,7 @@ use index::IndexState;
 use log::Log;
 use look::Lookers;
 use pages::Windows;
+use payload::PayloadLimit;
 use server::{CallError, Server};
 
 /// Points that are read at the same time: Quiver gives out one in a request.
@@ -110,6 +113,7 @@ struct Inner {
     adoptable: Mutex<BTreeMap<String, Adoptable>>,
     /// One creation or drop at a time.
     changing: tokio::sync::Mutex<()>,
+    payloads: PayloadLimit,
 }
 
 /// A collection that exists.
@@ -123,12 +127,15 @@ struct Held {
     points: AtomicU64,
     is_dropping: AtomicBool,
     index: IndexState,
+    /// Of documents, bytes of one in the last page that was read.
+    document_bytes: AtomicUsize,
 }
 
 impl Held {
     fn new(entry: Entry, points: u64, is_new: bool) -> Self {
         let (windows, stripes, queue) = (Windows::default(), Stripes::default(), Queue::default());
         let (points, is_dropping) = (AtomicU64::new(points), AtomicBool::new(false));
+        let (index, document_bytes) = (IndexState::new(is_new), AtomicUsize::new(0));
         Self {
             entry,
             windows,
@@ -137,7 +144,8 @@ impl Held {
             lookers: Lookers::default(),
             points,
             is_dropping,
-            index: IndexState::new(is_new),
+            index,
+            document_bytes,
         }
     }
 
@@ -170,8 +178,8 @@ impl Quiver {
         let server = Server::new(transport, &options.url, options.key.as_deref())?;
         let (held, changing) = (Mutex::default(), tokio::sync::Mutex::default());
         let log = tokio::sync::Mutex::new(Log::Sound);
-        let adoptable = Mutex::default();
-        let inner = Inner { server, options, held, log, adoptable, changing };
+        let (adoptable, payloads) = (Mutex::default(), PayloadLimit::default());
+        let inner = Inner { server, options, held, log, adoptable, changing, payloads };
         inner.first_look_at_log().await.map_err(CallError::into_engine_error)?;
         let entries = inner.open_catalogue().await?;
         inner.check_many_reads().await?;
@@ -197,12 +205,10 @@ impl Inner {
         self.server.call(Method::GET, path, Bytes::new(), self.options.read_deadline).await
     }
 
-    async fn fetch(&self, quiver: &str, body: &Value) -> Result<Vec<wire::Row>, CallError> {
+    async fn fetch(&self, quiver: &str, body: &Value) -> Result<Bytes, CallError> {
         let path = format!("{}/fetch", catalogue::path_of(quiver));
         let body = Bytes::from(body.to_string());
-        let answer =
-            self.server.call(Method::POST, &path, body, self.options.read_deadline).await?;
-        wire::read_rows(&answer).map_err(|error| CallError::Lost(error.to_string()))
+        self.server.call(Method::POST, &path, body, self.options.read_deadline).await
     }
 
     async fn read_one(
@@ -213,8 +219,9 @@ impl Inner {
         let row = if id.as_str().is_empty() {
             // No path names it. It is the first in the order of ids.
             let body = json!({"offset": 0, "limit": 1, "with_payload": true, "with_vector": true});
-            let rows = self.fetch(held.name(), &body).await;
-            let rows = rows.map_err(|error| self.missing(held, error))?;
+            let answer = self.fetch(held.name(), &body).await;
+            let answer = answer.map_err(|error| self.missing(held, error))?;
+            let rows = wire::read_rows_of(held.config(), &answer)?;
             rows.into_iter().next().filter(|row| row.id == *id)
         } else {
             let body = match self.get(&catalogue::point_path(held.name(), id)).await {
@@ -226,7 +233,7 @@ impl Inner {
                 }
                 Err(error) => return Err(self.missing(held, error)),
             };
-            Some(wire::read_row(&body)?)
+            Some(wire::read_row(held.config(), &body)?)
         };
         Ok(row.and_then(|row| row.into_point(held.id())))
     }

@@ -17,16 +17,7 @@ use crate::{EngineError, Search, Write};
 /// # Errors
 /// `Invalid` for a dimension out of bounds, `Unsupported` for features that need another engine.
 pub fn collection(config: &CollectionConfig) -> Result<(), EngineError> {
-    let name = "the embedded engine";
-    if !config.holds_documents() {
-        return collection_of(name, config);
-    }
-    makes_sense(config)?;
-    let index = match config.index {
-        IndexKind::Colbert => IndexKind::Hnsw,
-        other => other,
-    };
-    collection_of(name, &CollectionConfig { multivector: None, index, ..config.clone() })
+    collection_of("the embedded engine", config)
 }
 
 /// Checks what no engine could make sense of.
@@ -63,19 +54,15 @@ pub fn is_held_everywhere(config: &CollectionConfig) -> bool {
 pub fn collection_of(engine: &str, config: &CollectionConfig) -> Result<(), EngineError> {
     makes_sense(config)?;
     let missing = match config.index {
-        IndexKind::Hnsw => None,
+        // The second is of documents, which are compared without an index.
+        IndexKind::Hnsw | IndexKind::Colbert => None,
         IndexKind::Vamana | IndexKind::DiskVamana | IndexKind::Ivf => {
             Some("its only index is `hnsw`; leave `index` out or say `hnsw`")
         }
-        IndexKind::Colbert => Some("it holds one vector for each point"),
     };
     let missing = missing
         .or(config.pq_subspaces.map(|_| "it doesn't compress vectors; leave `pq_subspaces` out"))
-        .or(is_set(config.binary, "it doesn't compress vectors; leave `binary` out"))
-        .or(is_set(
-            config.multivector,
-            "it holds one vector for each point; leave `multivector` out",
-        ));
+        .or(is_set(config.binary, "it doesn't compress vectors; leave `binary` out"));
     match missing {
         None => Ok(()),
         Some(reason) => Err(EngineError::Unsupported(format!(
@@ -277,7 +264,7 @@ mod tests {
         );
         let by_distance = CollectionConfig { metric: Metric::L2, ..documents.clone() };
         assert!(matches!(collection(&by_distance), Err(EngineError::Invalid(_))));
-        assert!(collection_of("another", &documents).is_err() && !is_held_everywhere(&documents));
+        assert!(is_held_everywhere(&documents));
         let harmless =
             CollectionConfig { binary: Some(false), multivector: Some(false), ..config() };
         assert_eq!(collection(&harmless), Ok(()));

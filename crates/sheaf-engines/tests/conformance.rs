@@ -54,3 +54,11 @@ async fn scans_of_100000_points_take_full_pages() {
     let engine = Embedded::open(EmbeddedOptions::new(dir.path().join("data"))).unwrap();
     conformance::long_scans_take_full_pages(&engine, CollectionId(1), LONG).await;
 }
+
+#[tokio::test]
+async fn the_largest_document_is_kept() {
+    conformance::the_largest_document_is_kept(&Memory::new(), CollectionId(1)).await;
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Embedded::open(EmbeddedOptions::new(dir.path().join("data"))).unwrap();
+    conformance::the_largest_document_is_kept(&engine, CollectionId(1)).await;
+}

@@ -124,7 +124,7 @@ pub enum EngineReply {
     Applied(Vec<Changed>),
     /// A collection was created or dropped.
     Done,
-    /// The engine can't hold such a collection.
+    /// The engine can't hold such a collection, or one of these points. Nothing was applied.
     CannotHold {
         reason: String,
     },

@@ -27,6 +27,8 @@ pub(crate) struct Recipient {
     /// The gate was swept for this transition in this incarnation: a donor's first stream finds nothing.
     swept_now: bool,
     inbound: BTreeMap<ShardId, Inbound>,
+    /// Why the engine refuses a point of a donor's: it always will.
+    cannot_hold: Option<String>,
 }
 
 /// The stream of one donor.
@@ -82,7 +84,7 @@ enum Work {
 
 impl Recipient {
     pub fn new(me: ShardId, transition: TransitionId, moves: Moves, swept_now: bool) -> Self {
-        Self { me, transition, moves, swept_now, inbound: BTreeMap::new() }
+        Self { me, transition, moves, swept_now, inbound: BTreeMap::new(), cannot_hold: None }
     }
 
     pub fn transition(&self) -> TransitionId {
@@ -273,9 +275,11 @@ impl Recipient {
             EngineReply::NoCollection(id) => {
                 inbound.fail(&format!("there is no collection {id} here"), ctx);
             }
-            EngineReply::CannotHold { reason } | EngineReply::Failed { reason } => {
+            EngineReply::CannotHold { reason } => {
                 inbound.fail(&reason, ctx);
+                self.cannot_hold = Some(reason);
             }
+            EngineReply::Failed { reason } => inbound.fail(&reason, ctx),
         }
         self.work_on(donor, ctx);
         self.advance(donor, ctx);
@@ -291,6 +295,10 @@ impl Recipient {
                 ctx.answer(token, Answer::Frame(Err(FrameRefusal::NoTransition)));
             }
         }
+    }
+
+    pub fn cannot_hold(&self) -> Option<&String> {
+        self.cannot_hold.as_ref()
     }
 
     pub fn reports(&self) -> Vec<RecipientReport> {

@@ -227,6 +227,24 @@ fn an_abort_sweeps_the_recipient_and_frees_the_donor() {
 }
 
 #[test]
+fn a_recipient_says_why_its_engine_refuses_a_point_as_long_as_the_transition_runs() {
+    let (mut world, current, next) = grow();
+    world.nodes.get_mut(&ShardId(2)).unwrap().engine.refuses = true;
+    world.direct(&[1, 2], &current, Some(order(Stage::Prepare, 0, &next)));
+    assert_eq!(world.report(2).cannot_hold, None);
+    let before = world.report(2).seq;
+    world.direct(&[1, 2], &current, Some(order(Stage::Copy, 0, &next)));
+    world.pass(100);
+    assert_eq!(world.report(2).cannot_hold.as_deref(), Some("it is too large"));
+    assert!(world.report(2).seq > before, "a coordinator hears of it at once");
+    assert_ne!(world.report(1).outgoing[0].state, CopyState::Converged);
+    world.nodes.get_mut(&ShardId(2)).unwrap().engine.refuses = false;
+    world.direct(&[1, 2], &current, None);
+    world.pass(100);
+    assert_eq!(world.report(2).cannot_hold, None);
+}
+
+#[test]
 fn what_arrives_stays_invisible_until_the_commit() {
     let (mut world, current, next) = grow();
     copy(&mut world, &current, &next);

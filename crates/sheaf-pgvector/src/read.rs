@@ -15,7 +15,7 @@ use crate::collection::{Collection, table};
 use crate::engine::Inner;
 use crate::error::damaged;
 use crate::key::{Key, point_id};
-use crate::value::{JsonText, WireVector};
+use crate::value::{JsonText, Numbers};
 use crate::write::{Columns, hash_of};
 
 /// Points that one page looks at. Source: as the embedded engine.
@@ -70,7 +70,7 @@ impl Inner {
         let mut points = BTreeMap::new();
         for row in rows {
             let point = self.row_id(row)?;
-            let vector: WireVector<'_> = self.field(row, 3)?;
+            let vector: Numbers = self.field(row, 3)?;
             let payload: Option<JsonText<'_>> = self.field(row, 4)?;
             let body = vector.body(payload.map(|text| text.0));
             let hash = PointHash::of(id, &point, body.as_bytes());

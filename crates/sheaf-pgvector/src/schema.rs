@@ -110,21 +110,30 @@ pub fn check(config: &CollectionConfig) -> Result<(), EngineError> {
     sheaf_engines::validate::collection_of("PostgreSQL with pgvector", config)
 }
 
-/// Whether its vectors are in an HNSW index; else it is searched exactly.
+/// Whether its vectors are in an HNSW index; else it is searched exactly. Documents are compared by who reads them.
 pub fn is_indexed(config: &CollectionConfig) -> bool {
-    config.index == IndexKind::Hnsw && config.dim <= INDEXED_DIM_MAX && is_ranked(config)
+    let may_be = config.index == IndexKind::Hnsw && config.dim <= INDEXED_DIM_MAX;
+    may_be && is_ranked(config) && !config.holds_documents()
 }
 
 /// The statements that make a collection's table, but for its row in `sheaf.collections`.
 pub fn create(id: CollectionId, config: &CollectionConfig) -> String {
-    let (table, dim) = (table(id), config.dim);
+    let table = table(id);
+    // A vector of pgvector has 16,000 numbers at most, all vectors of a document together may have more.
+    let (vector, storage) = match config.holds_documents() {
+        false => (format!("vector({})", config.dim), String::new()),
+        // As pgvector has it: floats can't be compressed.
+        true => {
+            ("real[]".to_owned(), format!("ALTER TABLE {table} ALTER vector SET STORAGE EXTERNAL;"))
+        }
+    };
     let index = match (is_indexed(config), operator_class(config.metric)) {
         (true, class) => format!("CREATE INDEX ON {table} USING hnsw (vector {class});"),
         (false, _) => String::new(),
     };
     format!(
         "CREATE TABLE {table} (id bytea NOT NULL, id_digest bytea NOT NULL, id_rest bytea NOT NULL, hash bytea NOT NULL, \
-         bytes int4 NOT NULL, vector vector({dim}) NOT NULL, payload json, PRIMARY KEY (id, id_digest)); {index}"
+         bytes int4 NOT NULL, vector {vector} NOT NULL, payload json, PRIMARY KEY (id, id_digest)); {storage} {index}"
     )
 }
 

@@ -14,7 +14,7 @@ use crate::collection::{Collection, table};
 use crate::engine::Inner;
 use crate::read::{BLOCK_ROWS, begin, bodies_sql};
 use crate::schema;
-use crate::value::{VectorBytes, WireVector};
+use crate::value::{Numbers, VectorBytes};
 use crate::write::Columns;
 
 /// Candidates that pgvector keeps while it goes through an index. Source: its own bounds.
@@ -173,7 +173,7 @@ impl Inner {
                 let Some(id) = usize::try_from(at - 1).ok().and_then(|at| block.get(at)) else {
                     continue;
                 };
-                let vector = self.field::<WireVector<'_>>(row, 1)?.numbers();
+                let vector = self.field::<Numbers>(row, 1)?.0;
                 let score = query.score(&vector, norm(&vector));
                 best.offer(Candidate { rank: query.rank(score), score, id, slot: 0 });
             }

@@ -29,34 +29,33 @@ impl ToSql for VectorBytes<'_> {
     to_sql_checked!();
 }
 
-/// A vector as it comes from the server, still big-endian.
+/// The numbers of a point, from either kind of column.
 #[derive(Debug)]
-pub struct WireVector<'a>(&'a [u8]);
+pub struct Numbers(pub Vec<f32>);
 
-impl<'a> FromSql<'a> for WireVector<'a> {
-    fn from_sql(_: &Type, raw: &'a [u8]) -> Outcome<Self> {
+impl<'a> FromSql<'a> for Numbers {
+    fn from_sql(ty: &Type, raw: &'a [u8]) -> Outcome<Self> {
+        if *ty == Type::FLOAT4_ARRAY {
+            return Vec::from_sql(ty, raw).map(Self);
+        }
         let (head, numbers) = raw.split_at_checked(4).ok_or("a vector without its head")?;
         let dim = u16::from_be_bytes([head[0], head[1]]);
         if numbers.len() != usize::from(dim) * 4 {
             return Err("a vector of another length than it says".into());
         }
-        Ok(Self(numbers))
+        let numbers = numbers.chunks_exact(4);
+        Ok(Self(numbers.map(|n| f32::from_be_bytes([n[0], n[1], n[2], n[3]])).collect()))
     }
 
     fn accepts(ty: &Type) -> bool {
-        ty.name() == "vector"
+        ty.name() == "vector" || *ty == Type::FLOAT4_ARRAY
     }
 }
 
-impl WireVector<'_> {
-    pub fn numbers(&self) -> Vec<f32> {
-        let numbers = self.0.chunks_exact(4);
-        numbers.map(|n| f32::from_be_bytes([n[0], n[1], n[2], n[3]])).collect()
-    }
-
-    /// The body that this vector and a payload make.
+impl Numbers {
+    /// The body that they and a payload make.
     pub fn body(&self, payload: Option<&str>) -> PointBody {
-        PointBody::encode(&self.numbers(), payload)
+        PointBody::encode(&self.0, payload)
     }
 }
 

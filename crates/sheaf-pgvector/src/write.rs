@@ -89,13 +89,14 @@ impl Inner {
         let done = async {
             let old = lease.statement(&old_sql(&table)).await?;
             let delete = lease.statement(&delete_sql(&table)).await?;
-            let upsert = lease.statement(&upsert_sql(&table)).await?;
+            let upsert = lease.statement(&upsert_sql(collection)).await?;
             Ok::<_, Error>((old, delete, upsert))
         };
         let failed = |error: Error| self.error_in(collection.id, &error);
         let (old, delete, upsert) = done.await.map_err(failed)?;
         self.owner.begin(&lease.client).await?;
-        let (columns, of_gone, rows) = (Columns::of(&ids), Columns::of(&gone), Rows::of(&kept));
+        let (columns, of_gone, rows) =
+            (Columns::of(&ids), Columns::of(&gone), Rows::of(collection, &kept));
         // Sent one behind the other, answered in that order.
         let client = &lease.client;
         let (of_old, of_delete, of_upsert) =
@@ -283,12 +284,41 @@ struct Rows<'a> {
     rests: Vec<&'a [u8]>,
     hashes: Vec<Vec<u8>>,
     bytes: Vec<i32>,
-    vectors: Vec<VectorBytes<'a>>,
+    vectors: Vectors<'a>,
     payloads: Vec<Option<JsonText<'a>>>,
 }
 
+/// The numbers of points.
+enum Vectors<'a> {
+    Single(Vec<VectorBytes<'a>>),
+    /// Of documents: all in one list, as PostgreSQL has none of lists of several lengths, and where each document's end in it.
+    Several {
+        numbers: Vec<f32>,
+        ends: Vec<i32>,
+        counts: Vec<i32>,
+    },
+}
+
+impl<'a> Vectors<'a> {
+    fn of(collection: &Collection, points: &[&'a StoredPoint]) -> Self {
+        if !collection.config.holds_documents() {
+            let bytes = points.iter().map(|point| VectorBytes(point.body.vector_bytes()));
+            return Self::Single(bytes.collect());
+        }
+        // More than these count are more than a message to PostgreSQL may have.
+        let count = |numbers: usize| i32::try_from(numbers).unwrap_or(i32::MAX);
+        let (mut numbers, mut ends, mut counts) = (Vec::new(), Vec::new(), Vec::new());
+        for point in points {
+            numbers.extend(point.body.vector());
+            ends.push(count(numbers.len()));
+            counts.push(count(point.body.dim()));
+        }
+        Self::Several { numbers, ends, counts }
+    }
+}
+
 impl<'a> Rows<'a> {
-    fn of(points: &[&'a StoredPoint]) -> Self {
+    fn of(collection: &Collection, points: &[&'a StoredPoint]) -> Self {
         let keys: Vec<Key<'_>> = points.iter().map(|point| Key::of(&point.id)).collect();
         let each = || points.iter();
         Self {
@@ -297,21 +327,21 @@ impl<'a> Rows<'a> {
             digests: keys.into_iter().map(|key| key.digest).collect(),
             hashes: each().map(|point| point.hash.0.to_be_bytes().to_vec()).collect(),
             bytes: each().map(|point| bytes_of(point)).collect(),
-            vectors: each().map(|point| VectorBytes(point.body.vector_bytes())).collect(),
+            vectors: Vectors::of(collection, points),
             payloads: each().map(|point| point.body.payload().map(JsonText)).collect(),
         }
     }
 
-    fn parameters(&self) -> [&(dyn ToSql + Sync); 7] {
-        [
-            &self.ids,
-            &self.digests,
-            &self.rests,
-            &self.hashes,
-            &self.bytes,
-            &self.vectors,
-            &self.payloads,
-        ]
+    fn parameters(&self) -> Vec<&(dyn ToSql + Sync)> {
+        let mut all: Vec<&(dyn ToSql + Sync)> =
+            vec![&self.ids, &self.digests, &self.rests, &self.hashes, &self.bytes, &self.payloads];
+        match &self.vectors {
+            Vectors::Single(vectors) => all.push(vectors),
+            Vectors::Several { numbers, ends, counts } => {
+                all.extend([ends as &(dyn ToSql + Sync), counts, numbers]);
+            }
+        }
+        all
     }
 }
 
@@ -330,11 +360,22 @@ fn delete_sql(table: &str) -> String {
 }
 
 /// A row that is already as it shall be stays untouched: nothing would be gained but a new version of it in the index.
-fn upsert_sql(table: &str) -> String {
+fn upsert_sql(collection: &Collection) -> String {
+    let (vector, arrays, names) = match collection.config.holds_documents() {
+        false => ("k.vector", "$7::vector[]", "vector"),
+        true => (
+            "($9::real[])[k.until - k.count + 1:k.until]",
+            "$7::int4[], $8::int4[]",
+            "until, count",
+        ),
+    };
     format!(
-        "INSERT INTO {table} AS t (id, id_digest, id_rest, hash, bytes, vector, payload) \
-         SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::bytea[], $4::bytea[], $5::int4[], $6::vector[], $7::json[]) \
+        "INSERT INTO {} AS t (id, id_digest, id_rest, hash, bytes, payload, vector) \
+         SELECT k.id, k.digest, k.rest, k.hash, k.bytes, k.payload, {vector} \
+         FROM unnest($1::bytea[], $2::bytea[], $3::bytea[], $4::bytea[], $5::int4[], $6::json[], {arrays}) \
+         AS k (id, digest, rest, hash, bytes, payload, {names}) \
          ON CONFLICT (id, id_digest) DO UPDATE SET hash = excluded.hash, bytes = excluded.bytes, vector = excluded.vector, \
-         payload = excluded.payload WHERE t.hash <> excluded.hash"
+         payload = excluded.payload WHERE t.hash <> excluded.hash",
+        collection.table()
     )
 }

@@ -26,7 +26,7 @@ pub struct GateReport {
     pub map_version: Option<MapVersion>,
     /// The catalogue of that map exists in the engine.
     pub catalogue_ready: bool,
-    /// Why the engine can't hold a collection of this map or of the transition's next one.
+    /// Why the engine can't hold a collection of this map or of the transition's next one, or a point that is to move here.
     #[serde(default)]
     pub cannot_hold: Option<String>,
     /// Holds no point that it doesn't own.

@@ -38,7 +38,7 @@ fn hopeless(facts: &Facts<'_>, shard: ShardId) -> Option<String> {
         },
         Observed::Never { .. } | Observed::Up { .. } | Observed::Unreachable { .. } => {}
     }
-    // It doesn't follow a directive with such a map, so no newer report will come.
+    // It doesn't follow a directive with such a map, so no newer report will come; a point that is refused once always is.
     if let Some(why) = facts.contacts.last(shard).and_then(|report| report.cannot_hold.as_ref()) {
         return Some(format!("{shard} can't take part: {why}"));
     }

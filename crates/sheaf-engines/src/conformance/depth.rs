@@ -66,7 +66,7 @@ pub async fn extreme_floats_are_kept_and_others_refused(engine: &impl Engine, id
 }
 
 /// Payloads at the edges of JSON.
-fn edges() -> Vec<Value> {
+pub(super) fn edges() -> Vec<Value> {
     let deep = (0..100).fold(json!(1), |inner, _| json!({ "a": inner }));
     let list = (0..100).fold(json!([]), |inner, _| json!([inner]));
     let wide: Map<String, Value> = (0..2_000).map(|n| (format!("k{n:04}"), json!(n))).collect();

@@ -90,6 +90,12 @@ fn adoptable(shown: Shown) -> Adoptable {
         multivector: shown.multivector.then_some(true),
         vector_encryption: shown.vector_encryption,
     };
-    let obstacle = catalogue::check(&config).err().map(|error| error.to_string());
+    let of_documents = config.holds_documents().then(|| {
+        "it holds documents in Quiver's own form, which its REST API can't list; drop it there, and write the documents anew through a \
+         router of Sheaf"
+            .to_owned()
+    });
+    let obstacle =
+        of_documents.or_else(|| catalogue::check(&config).err().map(|error| error.to_string()));
     Adoptable { config: Arc::new(config), points: count, obstacle }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde::Deserialize;
-use sheaf_types::{CollectionId, PointBody, PointHash, PointId, StoredPoint};
+use sheaf_types::{CollectionConfig, CollectionId, PointBody, PointHash, PointId, StoredPoint};
 use tokio::sync::{Mutex, MutexGuard};
 use tracing::warn;
 
@@ -98,6 +98,7 @@ impl Inner {
         if differences.is_empty() {
             return Ok(changes);
         }
+        self.takes_payloads(held.config(), &writes).await?;
         let writing = held.windows.writing(&ids);
         let begun = held.index.recent().begin();
         let at_once = differences.is_one_request();
@@ -140,7 +141,7 @@ impl Inner {
                     Err(EngineError::Unknown("the write broke off with another".to_owned()))
                 });
             };
-            let requests = requests(&group.differences);
+            let requests = requests(held.config(), &group.differences);
             let sent = self.send_all(&mut log, held, &requests).await;
             drop(log);
             self.answer(held, group.writes, &requests, sent).await;
@@ -162,7 +163,7 @@ impl Inner {
             && is_refused(failed)
         {
             for Waiting { differences, answer } in writes {
-                let requests = self::requests(&differences);
+                let requests = self::requests(held.config(), &differences);
                 let sent = {
                     let mut log = self.log.lock().await;
                     self.send_all(&mut log, held, &requests).await
@@ -330,8 +331,8 @@ fn differences(before: &BTreeMap<&PointId, Option<PointHash>>, writes: &[Write])
 }
 
 /// The requests that carry them out.
-fn requests(differences: &Differences) -> Vec<Request> {
-    let mut requests: Vec<Request> = wire::upsert_requests(differences.upserts.iter())
+fn requests(config: &CollectionConfig, differences: &Differences) -> Vec<Request> {
+    let mut requests: Vec<Request> = wire::upsert_requests(config, differences.upserts.iter())
         .into_iter()
         .map(|(points, body)| Request { method: Method::POST, body, points })
         .collect();

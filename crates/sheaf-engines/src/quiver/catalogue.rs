@@ -166,7 +166,8 @@ impl Inner {
     /// The points of the catalogue, each with its id.
     pub async fn entries_as_read(&self) -> Result<Vec<(String, Value)>, CallError> {
         let body = json!({"offset": 0, "limit": ENTRIES_MAX, "with_payload": true});
-        let rows = self.fetch(CATALOGUE, &body).await?;
+        let answer = self.fetch(CATALOGUE, &body).await?;
+        let rows = wire::read_rows(&answer).map_err(|error| CallError::Lost(error.to_string()))?;
         let read = |row: wire::Row| {
             let payload = row.payload.and_then(|text| serde_json::from_str(&text).ok());
             (row.id.as_str().to_owned(), payload.unwrap_or(Value::Null))
@@ -196,8 +197,13 @@ impl Inner {
     /// The server takes it not, or the outcome isn't known: creating it again settles that.
     pub async fn create_entry(&self, entry: &Entry) -> Result<(), EngineError> {
         let config = &entry.config;
+        // A document is a point of one vector there.
+        let index = match config.index {
+            IndexKind::Colbert => IndexKind::Hnsw,
+            other => other,
+        };
         let body = json!({
-            "name": entry.quiver, "dim": config.dim, "metric": config.metric, "index": config.index,
+            "name": entry.quiver, "dim": config.dim, "metric": config.metric, "index": index,
             "pq_subspaces": config.pq_subspaces, "binary": config.binary.unwrap_or(false),
             "filterable": config.filterable, "vector_encryption": config.vector_encryption,
         });
@@ -292,21 +298,12 @@ impl Inner {
 /// Checks that a Quiver server can hold the collection, and that this adapter can reach all of it.
 ///
 /// # Errors
-/// `Invalid` for a dimension out of bounds, `Unsupported` for what needs another engine.
+/// `Invalid` for what makes no sense, `Unsupported` for what needs another engine.
 pub fn check(config: &CollectionConfig) -> Result<(), EngineError> {
-    let dim_max = sheaf_types::limits::DIM_MAX;
-    if config.dim == 0 || config.dim > dim_max {
-        return Err(EngineError::Invalid(format!(
-            "the dimension {} is out of bounds: 1 to {dim_max}",
-            config.dim
-        )));
-    }
+    validate::makes_sense(config)?;
     let is_graph = match config.index {
-        IndexKind::Hnsw => false,
+        IndexKind::Hnsw | IndexKind::Colbert => false,
         IndexKind::Vamana | IndexKind::DiskVamana | IndexKind::Ivf => true,
-        IndexKind::Colbert => {
-            return refuse(config, "documents of several vectors are not moved yet");
-        }
     };
     if is_graph && config.metric == Metric::Dot {
         return refuse(
@@ -314,13 +311,7 @@ pub fn check(config: &CollectionConfig) -> Result<(), EngineError> {
             "Quiver's vamana, disk_vamana and ivf know l2 and cosine; use hnsw for dot",
         );
     }
-    if config.multivector == Some(true) {
-        return refuse(
-            config,
-            "documents of several vectors are not moved yet; leave `multivector` out",
-        );
-    }
-    validate::encryption(config)
+    Ok(())
 }
 
 fn refuse(config: &CollectionConfig, reason: &str) -> Result<(), EngineError> {

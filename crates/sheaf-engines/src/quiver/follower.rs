@@ -16,6 +16,7 @@ use sheaf_types::CollectionId;
 
 use super::catalogue::{Entry, Shown};
 use super::log::Log;
+use super::payload::PayloadLimit;
 use super::server::{CallError, Server};
 use super::{Held, Inner, QuiverOptions};
 use crate::follower::Follower;
@@ -90,6 +91,7 @@ impl QuiverFollower {
             log: tokio::sync::Mutex::new(Log::Sound),
             adoptable: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
+            payloads: PayloadLimit::default(),
         };
         let inner = Arc::new(inner);
         let (catching_up, life) = (tokio::sync::Mutex::default(), Mutex::new(None));

@@ -114,7 +114,7 @@ impl Inner {
         wire::read_rows(&answer).map_err(|error| CallError::Lost(error.to_string()))
     }
 
-    /// A write was answered. Small collections are searched without the index, so nothing of it is kept for them.
+    /// A write was answered. Small collections, and documents, are searched without the index, so nothing of it is kept for them.
     pub fn was_written(
         self: &Arc<Self>,
         held: &Arc<Held>,
@@ -123,7 +123,8 @@ impl Inner {
         carried: Carried,
     ) {
         let mut recent = held.index.recent();
-        if held.floats() * 2 <= self.options.exact_floats_max as u64 {
+        let is_small = held.floats() * 2 <= self.options.exact_floats_max as u64;
+        if is_small || held.config().holds_documents() {
             recent.pass_over();
             return;
         }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use http::StatusCode;
@@ -19,9 +20,11 @@ use crate::EngineError;
 
 /// Requests of many points at the same time.
 const MANY_AT_ONCE: usize = 2;
-/// Points of one request, and bytes of their vectors, about.
+/// Points of one request, and bytes of their vectors, of documents of all, about.
 const MANY_POINTS: usize = 1_000;
 const MANY_BYTES: usize = 2 * 1024 * 1024;
+/// Documents of one request, before it is known how large they are.
+const FIRST_DOCUMENTS: usize = 16;
 
 /// What was read, when it comes.
 pub type ReadingMany<'a> =
@@ -99,7 +102,11 @@ impl Inner {
     pub async fn many(&self, held: &Held, ids: &[PointId]) -> Result<Vec<Row>, EngineError> {
         let read = self.many_rows(held.name(), ids).await;
         let read = read.map_err(|error| self.missing(held, error))?;
-        read.into_iter().map(wire::stored).collect()
+        let bytes: usize = read.iter().map(|row| row.vector.len() * 4 + row.payload.len()).sum();
+        if let Some(bytes) = bytes.checked_div(read.len()) {
+            held.document_bytes.store(bytes, Ordering::Relaxed);
+        }
+        read.into_iter().map(|row| wire::stored(held.config(), row)).collect()
     }
 
     async fn many_rows(&self, quiver: &str, ids: &[PointId]) -> Result<Vec<ReadPoint>, CallError> {
@@ -134,5 +141,11 @@ impl Inner {
 
 /// Points of one request, so that an answer is a few megabytes.
 pub fn points_at_once(held: &Held) -> usize {
-    (MANY_BYTES / (4 * held.config().dim as usize + 64)).clamp(1, MANY_POINTS)
+    let vector = 4 * held.config().dim as usize;
+    let bytes = match held.document_bytes.load(Ordering::Relaxed) {
+        _ if !held.config().holds_documents() => vector,
+        0 => MANY_BYTES / FIRST_DOCUMENTS,
+        bytes => bytes,
+    };
+    (MANY_BYTES / (bytes + 64)).clamp(1, MANY_POINTS)
 }

@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Bound, ControlFlow};
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
@@ -15,7 +16,7 @@ use sheaf_types::{PointBody, PointHash, PointId, StoredPoint};
 
 use super::many::points_at_once;
 use super::server::CallError;
-use super::wire::Row;
+use super::wire::{Row, read_rows_of};
 use super::{Held, Inner};
 use crate::{Accept, EngineError, Filter, Scan, ScanPage, ScannedPoint};
 
@@ -24,6 +25,8 @@ use super::pushdown::pushed_down;
 const PAGE_POINTS_MIN: usize = 64;
 /// Bytes of vectors in a page, about.
 const PAGE_BYTES: usize = 16 * 1024 * 1024;
+/// Documents in a page, before it is known how large they are.
+const FIRST_PAGE_DOCUMENTS: usize = 64;
 /// Windows of one collection: as many scans can be under way without reading anything twice.
 const WINDOWS_MAX: usize = 4;
 /// Points of a window at most: one that was written to so much is given up.
@@ -284,16 +287,24 @@ impl Inner {
         wanted: Wanted<'_>,
         points: usize,
     ) -> Result<(Vec<Row>, usize), EngineError> {
-        let (mut points, limit_small) = (points, (points / 16).max(1));
+        // Documents may be of any size.
+        let least = if held.config().holds_documents() { 1 } else { (points / 16).max(1) };
+        let mut points = points;
         loop {
             let body = json!({
                 "offset": offset, "limit": points, "filter": wanted.filter,
                 "with_payload": wanted.payloads, "with_vector": wanted.vectors,
             });
             match self.fetch(held.name(), &body).await {
-                Ok(rows) => return Ok((rows, points)),
+                Ok(answer) => {
+                    let rows = read_rows_of(held.config(), &answer)?;
+                    if wanted.vectors && !rows.is_empty() {
+                        held.document_bytes.store(answer.len() / rows.len(), Ordering::Relaxed);
+                    }
+                    return Ok((rows, points));
+                }
                 // Perhaps too large, or too slow.
-                Err(CallError::Lost(_)) if points > limit_small => points = limit_small,
+                Err(CallError::Lost(_)) if points > least => points = (points / 16).max(least),
                 Err(error) => return Err(self.missing(held, error)),
             }
         }
@@ -505,7 +516,9 @@ impl Inner {
         if let (Accept::All, None) = (&accept, &filter) {
             return self.points_of(held).await;
         }
-        let pushed = filter.as_ref().and_then(pushed_down);
+        // What a document has for Quiver is not its payload alone.
+        let is_pushed = !held.config().holds_documents();
+        let pushed = filter.as_ref().filter(|_| is_pushed).and_then(pushed_down);
         let wanted = Wanted { filter: pushed.as_ref(), payloads: filter.is_some(), vectors: false };
         let mut count = 0;
         self.walk(held, wanted, |rows| {
@@ -531,6 +544,10 @@ impl Known {
 
 /// Points in one page: as many as are not too many bytes.
 fn page_points(held: &Held, wanted: Wanted<'_>) -> usize {
+    if held.config().holds_documents() && (wanted.vectors || wanted.payloads) {
+        let bytes = held.document_bytes.load(Ordering::Relaxed);
+        return PAGE_BYTES.checked_div(bytes).unwrap_or(FIRST_PAGE_DOCUMENTS);
+    }
     let vector_bytes = if wanted.vectors { held.config().dim as usize * 12 } else { 0 };
     let payload_bytes = if wanted.payloads { 512 } else { 0 };
     (PAGE_BYTES / (64 + vector_bytes + payload_bytes)).max(PAGE_POINTS_MIN)

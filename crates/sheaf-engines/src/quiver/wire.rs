@@ -10,9 +10,10 @@ use std::fmt::Write as _;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use serde_json::{Number, Value};
-use sheaf_types::{CollectionId, PointBody, PointId, StoredPoint};
+use serde_json::{Map, Number, Value};
+use sheaf_types::{CollectionConfig, CollectionId, PointBody, PointId, StoredPoint};
 
+use super::documents;
 use super::many::ReadPoint;
 use crate::EngineError;
 
@@ -67,48 +68,71 @@ struct RowsAnswer<'a> {
     points: Vec<RowAnswer<'a>>,
 }
 
+/// A point as it was read, before anybody knows what its payload means.
+pub struct Read {
+    pub id: PointId,
+    pub vector: Option<Vec<f32>>,
+    pub payload: Option<Value>,
+    pub score: Option<f32>,
+}
+
 /// The points of a `fetch`, or the matches of a `query`.
 ///
 /// # Errors
 /// The answer is not of Quiver's form.
 pub fn read_rows(body: &[u8]) -> Result<Vec<Row>, EngineError> {
     let answer: RowsAnswer<'_> = serde_json::from_slice(body).map_err(|error| no_quiver(&error))?;
-    answer.points.into_iter().map(row).collect()
+    answer.points.into_iter().map(|answer| read(answer).map(row)).collect()
+}
+
+/// The same of a collection with this configuration: the rows of documents have all their vectors.
+///
+/// # Errors
+/// As of [`read_rows`]; `Damaged` for what is no document.
+pub fn read_rows_of(config: &CollectionConfig, body: &[u8]) -> Result<Vec<Row>, EngineError> {
+    if !config.holds_documents() {
+        return read_rows(body);
+    }
+    let answer: RowsAnswer<'_> = serde_json::from_slice(body).map_err(|error| no_quiver(&error))?;
+    answer.points.into_iter().map(|answer| read(answer).and_then(documents::row)).collect()
 }
 
 /// One point.
 ///
 /// # Errors
-/// The answer is not of Quiver's form.
-pub fn read_row(body: &[u8]) -> Result<Row, EngineError> {
-    row(serde_json::from_slice(body).map_err(|error| no_quiver(&error))?)
+/// As of [`read_rows_of`].
+pub fn read_row(config: &CollectionConfig, body: &[u8]) -> Result<Row, EngineError> {
+    let read = read(serde_json::from_slice(body).map_err(|error| no_quiver(&error))?)?;
+    if config.holds_documents() { documents::row(read) } else { Ok(row(read)) }
 }
 
-/// A point that was read in another way.
+/// A point of such a collection that was read in another way.
 ///
 /// # Errors
-/// Its payload is no JSON.
-pub fn stored(point: ReadPoint) -> Result<Row, EngineError> {
+/// Its payload is no JSON; as of [`read_rows_of`].
+pub fn stored(config: &CollectionConfig, point: ReadPoint) -> Result<Row, EngineError> {
     let ReadPoint { id, vector, payload } = point;
     let payload = (!payload.is_empty() && payload != b"null").then_some(payload);
     let payload = payload.map(|json| serde_json::from_slice(&json)).transpose();
-    let payload = payload.map_err(|error| no_quiver(&error))?.map(canonical);
-    Ok(Row { id: PointId::from(id), vector: Some(vector), payload, score: None })
+    let payload = payload.map_err(|error| no_quiver(&error))?;
+    let read = Read { id: PointId::from(id), vector: Some(vector), payload, score: None };
+    if config.holds_documents() { documents::row(read) } else { Ok(row(read)) }
 }
 
-/// A stored payload as it was written.
-fn canonical(payload: Value) -> String {
-    match payload.get(EXACT_MEMBER).and_then(Value::as_str) {
+fn read(answer: RowAnswer<'_>) -> Result<Read, EngineError> {
+    let payload = answer.payload.map(|raw| serde_json::from_str::<Value>(raw.get())).transpose();
+    let payload = payload.map_err(|error| no_quiver(&error))?;
+    let (id, score) = (PointId::from(answer.id.as_ref()), answer.score);
+    Ok(Read { id, vector: answer.vector, payload, score })
+}
+
+fn row(read: Read) -> Row {
+    let Read { id, vector, payload, score } = read;
+    let payload = payload.map(|payload| match payload.get(EXACT_MEMBER).and_then(Value::as_str) {
         Some(exact) => exact.to_owned(),
         None => payload.to_string(),
-    }
-}
-
-fn row(answer: RowAnswer<'_>) -> Result<Row, EngineError> {
-    let payload = answer.payload.map(|raw| serde_json::from_str::<Value>(raw.get())).transpose();
-    let payload = payload.map_err(|error| no_quiver(&error))?.map(canonical);
-    let (id, score) = (PointId::from(answer.id.as_ref()), answer.score);
-    Ok(Row { id, vector: answer.vector, payload, score })
+    });
+    Row { id, vector, payload, score }
 }
 
 /// An answer that can't be understood.
@@ -119,11 +143,14 @@ pub fn no_quiver(error: &serde_json::Error) -> EngineError {
 }
 
 /// The bodies of as many requests as these upserts need, in their order, with the number of points in each.
-pub fn upsert_requests<'a>(points: impl Iterator<Item = &'a StoredPoint>) -> Vec<(usize, Bytes)> {
+pub fn upsert_requests<'a>(
+    config: &CollectionConfig,
+    points: impl Iterator<Item = &'a StoredPoint>,
+) -> Vec<(usize, Bytes)> {
     let mut requests = Vec::new();
     let (mut count, mut text) = (0, String::new());
     for point in points {
-        let one = point_text(point);
+        let one = point_text(config, point);
         let is_full = count == REQUEST_POINTS_MAX || text.len() + one.len() > REQUEST_BYTES_MAX;
         if count > 0 && is_full {
             requests.push((count, finished("points", &text)));
@@ -151,18 +178,31 @@ fn finished(member: &str, items: &str) -> Bytes {
     Bytes::from(format!(r#"{{"{member}":[{items}]}}"#))
 }
 
-fn point_text(point: &StoredPoint) -> String {
-    let mut text = String::with_capacity(64 + point.body.dim() * 12);
+fn point_text(config: &CollectionConfig, point: &StoredPoint) -> String {
+    let (dim, payload) = (config.dim as usize, stored_payload(config, point));
+    let mut text = String::with_capacity(64 + dim * 12 + payload.as_deref().map_or(0, str::len));
     text.push_str("{\"id\":");
     text.push_str(&Value::from(point.id.as_str()).to_string());
     text.push_str(",\"vector\":");
-    push_vector(&mut text, &point.body.vector());
-    if let Some(payload) = point.body.payload() {
+    let vector = point.body.vector();
+    push_vector(&mut text, vector.get(..dim).unwrap_or(&vector));
+    if let Some(payload) = payload {
         text.push_str(",\"payload\":");
-        text.push_str(&held_payload(payload));
+        text.push_str(&payload);
     }
     text.push('}');
     text
+}
+
+/// The payload under which Quiver stores the point.
+pub fn stored_payload<'a>(
+    config: &CollectionConfig,
+    point: &'a StoredPoint,
+) -> Option<Cow<'a, str>> {
+    if config.holds_documents() {
+        return documents::held_payload(&point.body, config.dim as usize).map(Cow::Owned);
+    }
+    point.body.payload().map(held_payload)
 }
 
 /// Appends the numbers so that Quiver reads the very same ones.
@@ -196,12 +236,16 @@ fn held_payload(payload: &str) -> Cow<'_, str> {
     let Ok(Value::Object(mut members)) = serde_json::from_str::<Value>(payload) else {
         return Cow::Borrowed(payload);
     };
-    let is_kept = !members.contains_key(EXACT_MEMBER) && members.values().all(is_kept);
-    if is_kept {
+    if are_kept(&members) {
         return Cow::Borrowed(payload);
     }
     members.insert(EXACT_MEMBER.to_owned(), Value::from(payload));
     Cow::Owned(Value::Object(members).to_string())
+}
+
+/// Whether Quiver surely gives these members of a payload back as they are.
+pub fn are_kept(members: &Map<String, Value>) -> bool {
+    !members.contains_key(EXACT_MEMBER) && members.values().all(is_kept)
 }
 
 /// Whether Quiver surely keeps every number of the value.
@@ -233,6 +277,10 @@ mod tests {
 
     use super::*;
 
+    fn config() -> CollectionConfig {
+        serde_json::from_value(serde_json::json!({"name": "c", "dim": 1})).unwrap()
+    }
+
     /// How a reader sees a number that only multiplies digits by a power of ten, a bit wrong at times.
     fn read_roughly(text: &str) -> f64 {
         let exact: f64 = text.parse().unwrap();
@@ -263,7 +311,8 @@ mod tests {
         {
             let held = held_payload(changed).into_owned();
             let body = format!(r#"{{"id":"x","payload":{held}}}"#);
-            assert_eq!(read_row(body.as_bytes()).unwrap().payload.as_deref(), Some(changed));
+            let row = read_row(&config(), body.as_bytes()).unwrap();
+            assert_eq!(row.payload.as_deref(), Some(changed));
         }
     }
 
@@ -274,9 +323,9 @@ mod tests {
             StoredPoint::new(CollectionId(1), PointId::from(n.to_string()), body)
         };
         let points: Vec<StoredPoint> = (0..2_500).map(point).collect();
-        let requests = upsert_requests(points.iter());
-        let counts: Vec<usize> = requests.iter().map(|(count, _)| *count).collect();
+        let requests = |points: &[StoredPoint]| upsert_requests(&config(), points.iter());
+        let counts: Vec<usize> = requests(&points).iter().map(|(count, _)| *count).collect();
         assert_eq!(counts, [1_000, 1_000, 500]);
-        assert!(upsert_requests(std::iter::empty()).is_empty());
+        assert!(requests(&[]).is_empty());
     }
 }

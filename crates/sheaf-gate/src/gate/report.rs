@@ -83,11 +83,12 @@ impl Gate {
         }
     }
 
-    /// Why the engine can't have the collections of a map that it follows, or waits to follow.
+    /// Why the engine can't have the collections of a map that it follows, or waits to follow; or a point that is to move here.
     fn cannot_hold(&self) -> Option<&String> {
         let directed = self.control.directive.as_ref().map(|directive| &directive.map);
         let maps = directed.into_iter().chain(&self.control.map).chain(self.ledger.map());
-        maps.filter_map(|map| self.catalogue.cannot_hold(map)).next()
+        let collection = maps.filter_map(|map| self.catalogue.cannot_hold(map)).next();
+        collection.or_else(|| self.recipient.as_ref().and_then(Recipient::cannot_hold))
     }
 
     /// What is durably so.

@@ -49,8 +49,14 @@ pub async fn call(engine: &dyn Engine, call: EngineCall) -> EngineReply {
         }
         EngineCall::Apply { collection, writes } => {
             let writes = writes.into_iter().map(write).collect();
-            let changes = engine.apply(collection, writes).await;
-            changes.map(|changes| EngineReply::Applied(changes.into_iter().map(changed).collect()))
+            match engine.apply(collection, writes).await {
+                Err(EngineError::Invalid(reason) | EngineError::Unsupported(reason)) => {
+                    Ok(EngineReply::CannotHold { reason })
+                }
+                applied => applied.map(|changes| {
+                    EngineReply::Applied(changes.into_iter().map(changed).collect())
+                }),
+            }
         }
     };
     reply.unwrap_or_else(|error| match error {
