@@ -5,6 +5,7 @@
 mod coordinator;
 mod engine;
 mod listen;
+mod models;
 mod replica;
 mod router;
 mod shard;
@@ -278,6 +279,18 @@ pub struct RouterFlags {
     #[arg(long, value_name = "KEY")]
     #[serde(skip_serializing_if = "Option::is_none")]
     embedding_key: Option<String>,
+    /// Who ranks again what was found in a collection: COLLECTION=MODEL@URL, a server with Cohere's rerank API; repeat it for several
+    #[arg(long, value_name = "COLLECTION=MODEL@URL")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    reranker: Vec<String>,
+    /// The key that these servers are shown; better given in the environment or in the file
+    #[arg(long, value_name = "KEY")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reranker_key: Option<String>,
+    /// Who has signed the certificates of all these servers, in PEM; with https://, unless the system trusts them
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model_ca: Option<PathBuf>,
     /// A coordinator; repeat it for several
     #[arg(long, value_name = "URL")]
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -205,6 +205,12 @@ pub struct RouterSettings {
     pub embedding: Vec<String>,
     /// The key that these servers are shown.
     pub embedding_key: Option<String>,
+    /// The same: who ranks again what was found in a collection.
+    #[serde(deserialize_with = "one_or_many")]
+    pub reranker: Vec<String>,
+    pub reranker_key: Option<String>,
+    /// A file in PEM: who signs the certificates of all these servers. With `https://…` only.
+    pub model_ca: Option<PathBuf>,
     #[serde(rename = "coordinator", deserialize_with = "one_or_many")]
     pub coordinators: Vec<String>,
 }
@@ -215,6 +221,9 @@ impl Default for RouterSettings {
             listen: "127.0.0.1:7500".to_owned(),
             embedding: Vec::new(),
             embedding_key: None,
+            reranker: Vec::new(),
+            reranker_key: None,
+            model_ca: None,
             coordinators: Vec::new(),
         }
     }

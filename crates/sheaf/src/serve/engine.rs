@@ -129,7 +129,7 @@ fn refuse_open_wire(common: &Common, server: &str, complaints: &mut Complaints) 
 }
 
 /// Whether no other machine is on the way. A name counts as another machine, but for the one that always means this one.
-fn is_local(url: &str) -> bool {
+pub fn is_local(url: &str) -> bool {
     let host = reqwest::Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned));
     let host = host.unwrap_or_default();
     let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
