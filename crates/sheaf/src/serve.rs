@@ -223,6 +223,10 @@ pub struct ShardFlags {
     #[arg(long, value_name = "PASSWORD")]
     #[serde(skip_serializing_if = "Option::is_none")]
     engine_password: Option<String>,
+    /// Who has signed PostgreSQL's certificate, in PEM: it is spoken to in TLS then, and has to be the host of its URL
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    engine_ca: Option<PathBuf>,
     /// Let `sheaf adopt` take over the collections that the Quiver server has; leave it out once that is done
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]

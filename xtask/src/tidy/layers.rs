@@ -49,7 +49,7 @@ const LAYERS: [(&str, &[&str]); 20] = [
     ("sheaf-engines", &["sheaf-types", "sheaf-protocol", "sheaf-transport"]),
     ("sheaf-stores", &["sheaf-types", "sheaf-protocol"]),
     ("sheaf-etcd", &["sheaf-types", "sheaf-stores"]),
-    ("sheaf-pgvector", &["sheaf-types", "sheaf-engines"]),
+    ("sheaf-pgvector", &["sheaf-types", "sheaf-engines", "sheaf-transport"]),
     // The shell.
     (
         "sheaf-runtime",

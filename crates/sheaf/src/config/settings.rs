@@ -135,6 +135,8 @@ pub struct ShardSettings {
     pub engine_url: Option<String>,
     pub engine_key: Option<String>,
     pub engine_password: Option<String>,
+    /// A file in PEM: who signs PostgreSQL's certificate.
+    pub engine_ca: Option<PathBuf>,
     /// Whether the collections that a Quiver server has already may be taken over.
     pub adopt: bool,
     #[serde(rename = "coordinator", deserialize_with = "one_or_many")]
@@ -150,6 +152,7 @@ impl Default for ShardSettings {
             engine_url: None,
             engine_key: None,
             engine_password: None,
+            engine_ca: None,
             adopt: false,
             coordinators: Vec::new(),
         }
