@@ -13,6 +13,7 @@ mod kills;
 mod kills_migrating;
 mod owner;
 mod postgres_outside;
+mod postgres_tls;
 mod quiver;
 mod quiver_clients;
 mod quiver_cluster;

@@ -285,6 +285,25 @@ async def documents(r, q):
     await r.step("delete the one of documents", q.delete_collection, "pages")
 
 
+async def texts(r, q):
+    """Texts that become vectors, and hits that a second model ranks."""
+    await r.step("create one of texts", q.create_collection, "docs", 8, "cosine")
+    written = [
+        {"id": f"t{n}", "text": text, **({"payload": {"n": n}} if n % 2 else {})} for n, text in enumerate(SENTENCES)
+    ]
+    await r.step("upsert texts", q.upsert_text, "docs", written)
+    for name, question in {
+        "plainly": {},
+        "ranked": {"rerank": True},
+        "few": {"rerank": True, "k": 2, "with_vector": True},
+        "without payloads": {"rerank": True, "with_payload": False},
+        "filtered": {"rerank": True, "filter": {"exists": {"field": "n"}}},
+    }.items():
+        await r.step(f"search texts {name}", q.search_text, "docs", "the fox and a dog at night", **question)
+    await r.step("search texts of a wrong k", q.search_text, "docs", "the fox", k=10_001, rerank=True)
+    await r.step("delete the one of texts", q.delete_collection, "docs")
+
+
 async def encrypted(r, q):
     """Vectors that the server can't read."""
     cipher = VectorCipher.from_hex("11" * 32)
@@ -339,13 +358,14 @@ async def client_story(r, url, key, kind):
             await closed
 
 
-async def documents_story(r, url, key):
+async def by_both(r, url, key, story):
+    """The story, told by either client."""
     with Client(url, api_key=key) as q:
         r.watch(q._http)
-        await documents(r, q)
+        await story(r, q)
     async with AsyncClient(url, api_key=key) as q:
         r.watch(q._http)
-        await documents(r, q)
+        await story(r, q)
 
 
 def langchain_story(url, key):
@@ -408,9 +428,9 @@ def main():
         steps = langchain_story(url, key)
     elif what.startswith("snapshot="):
         steps = snapshot_story(url, key, what.removeprefix("snapshot="))
-    elif what == "documents":
+    elif what in ("documents", "texts"):
         recorder = Recorder()
-        asyncio.run(documents_story(recorder, url, key))
+        asyncio.run(by_both(recorder, url, key, {"documents": documents, "texts": texts}[what]))
         steps = recorder.steps
     else:
         recorder = Recorder()

@@ -2,14 +2,14 @@
 //!
 //! A member ends when this value is dropped, and, should this process be killed, when its standard input closes.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tokio::process::{Child, Command};
 
 use crate::ask::Client;
+use crate::certificates::Certificates;
 use crate::patience::eventually;
 use crate::port::Port;
 
@@ -21,13 +21,6 @@ const GONE_SECS_MAX: u64 = 10;
 const INSTALL: &str = "apt-get install -y etcd-server etcd-client protobuf-compiler";
 /// Runs a member until standard input closes: a test that is killed leaves no orphan.
 const RUN: &str = "\"$0\" \"$@\" < /dev/null & read -r _; kill -9 $!; wait $!";
-
-/// Files in PEM for clients of an etcd that speaks TLS only, and only to those who show a certificate.
-pub struct Certificates {
-    pub ca: PathBuf,
-    pub cert: PathBuf,
-    pub key: PathBuf,
-}
 
 /// The members of one etcd.
 pub struct Etcd {
@@ -57,7 +50,7 @@ impl Etcd {
         Self::start_in(folder, members, None).await
     }
 
-    /// The same, in TLS.
+    /// The same, in TLS only, and only to those who show a certificate.
     ///
     /// # Panics
     /// As of [`Etcd::start`].
@@ -201,32 +194,6 @@ impl Drop for Etcd {
         for member in &mut self.members {
             member.process = None;
         }
-    }
-}
-
-impl Certificates {
-    /// An authority of its own, and one certificate that members and clients use alike.
-    fn issue(folder: &Path) -> Self {
-        let files = Self {
-            ca: folder.join("ca.pem"),
-            cert: folder.join("cert.pem"),
-            key: folder.join("key.pem"),
-        };
-        let mut of_ca = CertificateParams::new(Vec::new()).expect("no names are wrong names");
-        of_ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let ca_key = KeyPair::generate().expect("the system has entropy");
-        let ca = of_ca.self_signed(&ca_key).expect("it can be signed");
-        let key = KeyPair::generate().expect("the system has entropy");
-        let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
-        let issuer = Issuer::new(of_ca, ca_key);
-        let cert = CertificateParams::new(names).expect("these are names");
-        let cert = cert.signed_by(&key, &issuer).expect("it can be signed");
-        for (file, text) in
-            [(&files.ca, ca.pem()), (&files.cert, cert.pem()), (&files.key, key.serialize_pem())]
-        {
-            std::fs::write(file, text).expect("the folder can be written");
-        }
-        files
     }
 }
 

@@ -5,12 +5,13 @@
 
 pub mod ask;
 pub mod binary;
+pub mod certificates;
 pub mod cli;
 pub mod cluster;
 mod contended;
-pub mod embedder;
 pub mod etcd;
 pub mod load;
+pub mod models;
 pub mod node;
 pub mod operate;
 pub mod patience;
@@ -25,9 +26,11 @@ pub mod router;
 pub mod story;
 
 pub use ask::{Answer, Client, Gone};
+pub use certificates::Certificates;
 pub use cluster::{Cluster, Shape};
-pub use etcd::{Certificates, Etcd};
+pub use etcd::Etcd;
 pub use load::{Load, Tally, Workload};
+pub use models::{Mischief, ModelServer};
 pub use node::{Node, Role};
 pub use operate::{Ended, Operator};
 pub use patience::{eventually, pause_ms};

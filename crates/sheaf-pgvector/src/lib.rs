@@ -19,6 +19,7 @@ mod search;
 mod session;
 mod settle;
 mod stripes;
+mod tls;
 mod value;
 mod write;
 

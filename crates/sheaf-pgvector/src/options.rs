@@ -2,10 +2,13 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use tokio_postgres::Config;
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::Host;
+
+use crate::tls::{self, Tls};
 
 /// Seconds for one call, and for each wait of it. Source: half of what a client may ask for.
 const CALL_SECS: u64 = 30;
@@ -24,6 +27,7 @@ const KEEPALIVE_SECS: (u64, u64) = (10, 5);
 #[derive(Clone)]
 pub struct PgOptions {
     pub(crate) config: Config,
+    pub(crate) tls: Tls,
     /// The database for people: everything but the password.
     pub(crate) place: String,
     /// How long a call may take. A write whose outcome got lost is not answered before that is settled.
@@ -45,11 +49,24 @@ impl fmt::Debug for PgOptions {
 }
 
 impl PgOptions {
-    /// The options for `postgres://USER[:PASSWORD]@HOST[:PORT]/DATABASE`. `password` counts before the URL's.
+    /// The options for `postgres://USER[:PASSWORD]@HOST[:PORT]/DATABASE[?sslmode=…&sslrootcert=…]`. `password` counts before the URL's.
     ///
     /// # Errors
     /// A sentence that says what is wrong with the URL, without the URL.
     pub fn parse(url: &str, password: Option<&str>) -> Result<Self, String> {
+        Self::parse_with(url, password, None)
+    }
+
+    /// The same; `ca` is a file in PEM of the authorities that the server's certificate must come from.
+    ///
+    /// # Errors
+    /// As of [`PgOptions::parse`], or the file can't be used.
+    pub fn parse_with(
+        url: &str,
+        password: Option<&str>,
+        ca: Option<&Path>,
+    ) -> Result<Self, String> {
+        let (url, wanted) = tls::split(url)?;
         let is_url = url.starts_with("postgres://") || url.starts_with("postgresql://");
         let parsed = url.parse::<Config>().ok().filter(|_| is_url);
         // The parser's own words may quote the URL, and there may be a password in it.
@@ -62,10 +79,9 @@ impl PgOptions {
                     .to_owned(),
             );
         };
-        if !matches!(config.get_ssl_mode(), SslMode::Disable | SslMode::Prefer) {
-            return Err("it asks for TLS, which this version can't speak to PostgreSQL; reach the server through a \
-                        TLS tunnel on a loopback address, and leave sslmode out"
-                .to_owned());
+        let tls = Tls::new(wanted, ca)?;
+        if matches!((host, &tls), (Host::Unix(_), Tls::Verified(_))) {
+            return Err("PostgreSQL speaks no TLS on a socket of the system; name its host, or leave out TLS".to_owned());
         }
         let (Some(user), host) = (config.get_user().map(str::to_owned), shown(host)) else {
             return Err("it names no user; write postgres://USER@HOST:PORT/DATABASE".to_owned());
@@ -79,13 +95,14 @@ impl PgOptions {
         }
         let (idle, between) = KEEPALIVE_SECS;
         let deadline = Duration::from_secs(CALL_SECS);
-        config.application_name("sheaf").ssl_mode(SslMode::Disable).connect_timeout(deadline);
+        config.application_name("sheaf").ssl_mode(tls.mode()).connect_timeout(deadline);
         config
             .keepalives_idle(Duration::from_secs(idle))
             .keepalives_interval(Duration::from_secs(between));
         config.tcp_user_timeout(deadline);
         Ok(Self {
             config,
+            tls,
             place: format!("{user}@{host}:{port}/{database}"),
             deadline,
             open_deadline: Duration::from_secs(OPEN_SECS),
@@ -100,15 +117,21 @@ impl PgOptions {
         &self.place
     }
 
+    /// Whether it has to show who it is, and nothing can be read on the wire.
+    pub fn is_verified(&self) -> bool {
+        matches!(self.tls, Tls::Verified(_))
+    }
+
     /// Whether what is sent to it stays on this machine.
     pub fn is_local(&self) -> bool {
-        self.config.get_hosts().iter().all(|host| match host {
-            Host::Tcp(name) => {
-                let is_loopback = |ip: IpAddr| ip.is_loopback();
-                name == "localhost" || name.parse().is_ok_and(is_loopback)
-            }
-            Host::Unix(_) => true,
-        })
+        let is_loopback = |ip: &IpAddr| ip.is_loopback();
+        self.config.get_hostaddrs().iter().all(is_loopback)
+            && self.config.get_hosts().iter().all(|host| match host {
+                Host::Tcp(name) => {
+                    name == "localhost" || name.parse().is_ok_and(|ip| is_loopback(&ip))
+                }
+                Host::Unix(_) => true,
+            })
     }
 }
 
@@ -143,7 +166,7 @@ mod tests {
             ("postgres://u@h", "database"),
             ("postgres://u@/d", "host"),
             ("postgres://u@a,b/d", "several"),
-            ("postgres://u@h/d?sslmode=require", "TLS"),
+            ("postgres://u@%2Frun%2Fpostgresql/d?sslmode=require", "no TLS on a socket"),
         ] {
             let why = PgOptions::parse(wrong, None).unwrap_err();
             assert!(why.contains(says), "{wrong}: {why}");
@@ -155,6 +178,7 @@ mod tests {
         let is_local = |url: &str| PgOptions::parse(url, None).unwrap().is_local();
         assert!(is_local("postgres://u@127.0.0.1/d") && is_local("postgresql://u@localhost:1/d"));
         assert!(is_local("postgres://u@%2Frun%2Fpostgresql/d"));
+        assert!(!is_local("postgres://u@localhost/d?hostaddr=10.0.0.1"));
         assert!(
             !is_local("postgres://u@10.0.0.1/d") && !is_local("postgres://u@localhost.example/d")
         );

@@ -10,11 +10,13 @@ use std::time::Duration;
 
 use deadpool::managed::{Manager, Metrics, Object, Pool, RecycleError, RecycleResult};
 use sheaf_engines::EngineError;
-use tokio_postgres::{Client, Error, NoTls, Statement};
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{Client, Error, NoTls, Socket, Statement};
 use tracing::debug;
 
 use crate::error::{cause, too_late, unapplied};
 use crate::options::PgOptions;
+use crate::tls::Tls;
 
 /// The first of two numbers of all our advisory locks: "SHEF".
 pub const LOCKS: i32 = 0x5348_4546;
@@ -79,13 +81,10 @@ impl Sessions {
     }
 
     async fn try_connect(&self) -> Result<Client, Error> {
-        let (client, connection) = self.options.config.connect(NoTls).await?;
-        let place = self.options.place.clone();
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                debug!(%place, error = cause(&error), "a session with PostgreSQL ended");
-            }
-        });
+        let client = match &self.options.tls {
+            Tls::Plain => self.begin(NoTls).await?,
+            Tls::Preferred(tls) | Tls::Verified(tls) => self.begin(tls.clone()).await?,
+        };
         client.batch_execute(&set_up(self.options.deadline)).await?;
         let vector = "SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace \
                       WHERE e.extname = 'vector'";
@@ -93,6 +92,20 @@ impl Sessions {
             let path = "SELECT set_config('search_path', quote_ident($1), false)";
             client.execute(path, &[&found.get::<_, String>(0)]).await?;
         }
+        Ok(client)
+    }
+
+    async fn begin<T>(&self, tls: T) -> Result<Client, Error>
+    where
+        T: MakeTlsConnect<Socket, Stream: Send + 'static>,
+    {
+        let (client, connection) = self.options.config.connect(tls).await?;
+        let place = self.options.place.clone();
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                debug!(%place, error = cause(&error), "a session with PostgreSQL ended");
+            }
+        });
         Ok(client)
     }
 

@@ -62,7 +62,7 @@ impl HyperTransport<AbortingConnector> {
     }
 }
 
-fn tcp(options: HttpOptions) -> HttpConnector {
+pub(crate) fn tcp(options: HttpOptions) -> HttpConnector {
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
     connector.set_connect_timeout(Some(options.connect_timeout));

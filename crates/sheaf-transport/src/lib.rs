@@ -6,6 +6,8 @@
 pub mod aborting;
 pub mod hyper;
 pub mod port;
+#[cfg(feature = "tls")]
+pub mod tls;
 
 pub use self::hyper::{HttpOptions, HyperTransport};
 pub use port::{Body, Limits, Reply, Transport, TransportError, call_whole};

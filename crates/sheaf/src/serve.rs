@@ -5,6 +5,7 @@
 mod coordinator;
 mod engine;
 mod listen;
+mod models;
 mod replica;
 mod router;
 mod shard;
@@ -226,6 +227,10 @@ pub struct ShardFlags {
     #[arg(long, value_name = "PASSWORD")]
     #[serde(skip_serializing_if = "Option::is_none")]
     engine_password: Option<String>,
+    /// Who has signed PostgreSQL's certificate, in PEM: it is spoken to in TLS then, and has to be the host of its URL
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    engine_ca: Option<PathBuf>,
     /// Let `sheaf adopt` take over the collections that the Quiver server has; leave it out once that is done
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -282,6 +287,18 @@ pub struct RouterFlags {
     #[arg(long, value_name = "KEY")]
     #[serde(skip_serializing_if = "Option::is_none")]
     embedding_key: Option<String>,
+    /// Who ranks again what was found in a collection: COLLECTION=MODEL@URL, a server with Cohere's rerank API; repeat it for several
+    #[arg(long, value_name = "COLLECTION=MODEL@URL")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    reranker: Vec<String>,
+    /// The key that these servers are shown; better given in the environment or in the file
+    #[arg(long, value_name = "KEY")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reranker_key: Option<String>,
+    /// Who has signed the certificates of all these servers, in PEM; with https://, unless the system trusts them
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model_ca: Option<PathBuf>,
     /// A coordinator; repeat it for several
     #[arg(long, value_name = "URL")]
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -50,7 +50,7 @@ const LAYERS: [(&str, &[&str]); 21] = [
     ("sheaf-engines", &["sheaf-types", "sheaf-protocol", "sheaf-transport"]),
     ("sheaf-stores", &["sheaf-types", "sheaf-protocol"]),
     ("sheaf-etcd", &["sheaf-types", "sheaf-stores"]),
-    ("sheaf-pgvector", &["sheaf-types", "sheaf-engines"]),
+    ("sheaf-pgvector", &["sheaf-types", "sheaf-engines", "sheaf-transport"]),
     ("sheaf-quiver-grpc", &["sheaf-engines"]),
     // The shell.
     (

@@ -84,6 +84,42 @@ impl Ranked for Listed<'_> {
     }
 }
 
+/// What was found, best first.
+pub(super) struct Found {
+    pub hits: Vec<Hit>,
+    version: MapVersion,
+}
+
+pub(super) struct Hit {
+    id: String,
+    pub score: f32,
+    /// What its owner sent of it.
+    pub members: BTreeMap<String, Box<RawValue>>,
+}
+
+impl Found {
+    pub fn answer(&self) -> Response {
+        let hits: Vec<String> = self.hits.iter().map(Hit::json).collect();
+        listed("matches", hits.iter().map(String::as_str), self.version)
+    }
+}
+
+impl Hit {
+    fn bare(id: &str, score: f32) -> Self {
+        Self { id: id.to_owned(), score, members: BTreeMap::new() }
+    }
+
+    fn json(&self) -> String {
+        let id = serde_json::Value::from(&*self.id);
+        let mut json = format!("{{\"id\":{id},\"score\":{:?}", self.score);
+        for (name, value) in &self.members {
+            json.extend([",\"", name, "\":", value.get()]);
+        }
+        json.push('}');
+        json
+    }
+}
+
 impl Api {
     pub(super) async fn hybrid(
         &self,
@@ -91,13 +127,24 @@ impl Api {
         name: &Segment<'_>,
         body: Bytes,
     ) -> Result<Response, Problem> {
-        let query = Hybrid::read(&body)?;
+        let found = self.hybrid_search(asked, name, &body).await?;
+        Ok(found.map_or_else(|answer| answer, |found| found.answer()))
+    }
+
+    /// What is found; the inner `Err`: the answer to the client instead.
+    pub(super) async fn hybrid_search(
+        &self,
+        asked: &Asked<'_>,
+        name: &Segment<'_>,
+        body: &[u8],
+    ) -> Result<Result<Found, Response>, Problem> {
+        let query = Hybrid::read(body)?;
         let mut map = self.map_for(asked, &name.text).await?;
         let mut statistics = Statistics::default();
         if let Some(text) = &query.query_text {
             match self.text_statistics(asked, name, map, text).await? {
                 Ok((sum, newer)) => (statistics, map) = (sum, newer),
-                Err(answer) => return Ok(answer),
+                Err(answer) => return Ok(Err(answer)),
             }
         }
         let depth = fuse::depth(query.k);
@@ -113,7 +160,7 @@ impl Api {
         };
         let gathered = match self.hybrid_gather(asked, name, map, "lists", &wanted).await? {
             Ok(gathered) => gathered,
-            Err(answer) => return Ok(answer),
+            Err(answer) => return Ok(Err(answer)),
         };
         let collection = gathered.map.collection(&name.text);
         let metric =
@@ -122,8 +169,8 @@ impl Api {
         let ids: Vec<Vec<&str>> = lists.iter().map(|list| shown_ids(list)).collect();
         let fused = fuse::fuse(&ids, query.rrf_k0, query.k);
         if !query.with_payload && !query.with_vector {
-            let hits: Vec<String> = fused.iter().map(|(id, score)| hit(id, *score, "}")).collect();
-            return Ok(listed("matches", hits.iter().map(String::as_str), gathered.version));
+            let hits = fused.iter().map(|&(id, score)| Hit::bare(id, score)).collect();
+            return Ok(Ok(Found { hits, version: gathered.version }));
         }
         self.with_bodies(asked, name, &query, &fused, gathered.map.clone()).await
     }
@@ -168,7 +215,7 @@ impl Api {
         query: &Hybrid<'_>,
         fused: &[(&str, f32)],
         map: Arc<Map>,
-    ) -> Result<Response, Problem> {
+    ) -> Result<Result<Found, Response>, Problem> {
         let path = format!("/v1/collections/{}/points:get", name.raw);
         let ask = Ask { method: Method::POST, path, reads: true, stream: false };
         let keys = fused.iter().map(|(id, _)| PlacementKey::of(id)).collect();
@@ -184,11 +231,11 @@ impl Api {
         let version = match ended.verdict {
             Verdict::Complete { version, .. } => version,
             Verdict::Incomplete(incomplete) => {
-                return Ok(outcome::answer(Purpose::Read, &incomplete, &mut ended.replies));
+                return Ok(Err(outcome::answer(Purpose::Read, &incomplete, &mut ended.replies)));
             }
         };
-        let bodies: Vec<&Bytes> = ended.replies.values().filter_map(Reply::whole).collect();
-        joined(fused, &bodies, version)
+        let hits = joined(fused, ended.replies.values().filter_map(Reply::whole))?;
+        Ok(Ok(Found { hits, version }))
     }
 }
 
@@ -223,42 +270,28 @@ fn shown_ids<'a>(list: &'a [Listed<'_>]) -> Vec<&'a str> {
     list.iter().filter(|listed| !listed.filtered_out).map(|listed| &*listed.id).collect()
 }
 
-/// `{"id":…,"score":…` and the rest.
-fn hit(id: &str, score: f32, rest: &str) -> String {
-    let id = serde_json::Value::from(id);
-    format!("{{\"id\":{id},\"score\":{score:?}{rest}")
-}
-
 /// The hits in their order, each with its score and what its owner sent of it.
-fn joined(
+fn joined<'a>(
     fused: &[(&str, f32)],
-    bodies: &[&Bytes],
-    version: MapVersion,
-) -> Result<Response, Problem> {
+    bodies: impl Iterator<Item = &'a Bytes>,
+) -> Result<Vec<Hit>, Problem> {
     #[derive(Deserialize)]
-    struct Answer<'a> {
-        #[serde(borrow)]
-        points: Vec<BTreeMap<&'a str, &'a RawValue>>,
+    struct Answer {
+        points: Vec<BTreeMap<String, Box<RawValue>>>,
     }
     let mut points = BTreeMap::new();
     for body in bodies {
         let Answer { points: some } =
             serde_json::from_slice(body).map_err(|error| not_understood(&error))?;
         for mut members in some {
-            let id = members.remove("id").map_or("null", RawValue::get);
+            let id = members.remove("id");
+            let id = id.as_ref().map_or("null", |id| id.get());
             let id: String = serde_json::from_str(id).map_err(|error| not_understood(&error))?;
             points.insert(id, members);
         }
     }
-    let mut hits = Vec::with_capacity(fused.len());
-    for (id, score) in fused {
-        let Some(members) = points.get(*id) else { continue };
-        let mut rest = String::new();
-        for (name, value) in members {
-            rest.extend([",\"", name, "\":", value.get()]);
-        }
-        rest.push('}');
-        hits.push(hit(id, *score, &rest));
-    }
-    Ok(listed("matches", hits.iter().map(String::as_str), version))
+    let hit = |&(id, score): &(&str, f32)| {
+        Some(Hit { members: points.remove(id)?, ..Hit::bare(id, score) })
+    };
+    Ok(fused.iter().filter_map(hit).collect())
 }

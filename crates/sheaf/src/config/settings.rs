@@ -137,6 +137,8 @@ pub struct ShardSettings {
     pub engine_grpc_url: Option<String>,
     pub engine_key: Option<String>,
     pub engine_password: Option<String>,
+    /// A file in PEM: who signs PostgreSQL's certificate.
+    pub engine_ca: Option<PathBuf>,
     /// Whether the collections that a Quiver server has already may be taken over.
     pub adopt: bool,
     #[serde(rename = "coordinator", deserialize_with = "one_or_many")]
@@ -153,6 +155,7 @@ impl Default for ShardSettings {
             engine_grpc_url: None,
             engine_key: None,
             engine_password: None,
+            engine_ca: None,
             adopt: false,
             coordinators: Vec::new(),
         }
@@ -208,6 +211,12 @@ pub struct RouterSettings {
     pub embedding: Vec<String>,
     /// The key that these servers are shown.
     pub embedding_key: Option<String>,
+    /// The same: who ranks again what was found in a collection.
+    #[serde(deserialize_with = "one_or_many")]
+    pub reranker: Vec<String>,
+    pub reranker_key: Option<String>,
+    /// A file in PEM: who signs the certificates of all these servers. With `https://…` only.
+    pub model_ca: Option<PathBuf>,
     #[serde(rename = "coordinator", deserialize_with = "one_or_many")]
     pub coordinators: Vec<String>,
 }
@@ -218,6 +227,9 @@ impl Default for RouterSettings {
             listen: "127.0.0.1:7500".to_owned(),
             embedding: Vec::new(),
             embedding_key: None,
+            reranker: Vec::new(),
+            reranker_key: None,
+            model_ca: None,
             coordinators: Vec::new(),
         }
     }

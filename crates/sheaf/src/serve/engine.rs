@@ -54,6 +54,7 @@ pub fn place(
     }
     if settings.engine != EngineKind::Pgvector {
         only_for(password.is_some(), "engine_password", "--engine pgvector");
+        only_for(settings.engine_ca.is_some(), "engine_ca", "--engine pgvector");
     }
     match settings.engine {
         EngineKind::Embedded => {
@@ -96,7 +97,8 @@ pub fn quiver_url(
     }
     let url = check::node_url(name, url, complaints)?;
     if !is_local(&url) {
-        refuse_open_wire(common, &format!("the Quiver server at {url}"), complaints);
+        let encrypt = "reach it through a TLS tunnel on a loopback address";
+        refuse_open_wire(common, &format!("the Quiver server at {url}"), encrypt, complaints);
     }
     Some(url)
 }
@@ -112,31 +114,34 @@ fn pgvector(
         );
         return None;
     };
-    let options = match PgOptions::parse(url, settings.engine_password.as_deref()) {
+    let (password, ca) = (settings.engine_password.as_deref(), settings.engine_ca.as_deref());
+    let options = match PgOptions::parse_with(url, password, ca) {
         Ok(options) => options,
         Err(why) => {
             complaints.add(format!("engine_url: {why}"));
             return None;
         }
     };
-    if !options.is_local() {
-        refuse_open_wire(common, &format!("PostgreSQL at {}", options.place()), complaints);
+    if !options.is_local() && !options.is_verified() {
+        let encrypt = "write ?sslmode=verify-full behind the database's name, with --engine-ca FILE unless the system trusts its certificate";
+        let server = format!("PostgreSQL at {}", options.place());
+        refuse_open_wire(common, &server, encrypt, complaints);
     }
     Some(Place::Pgvector(Box::new(options)))
 }
 
-fn refuse_open_wire(common: &Common, server: &str, complaints: &mut Complaints) {
+/// `encrypt` says how it would be.
+fn refuse_open_wire(common: &Common, server: &str, encrypt: &str, complaints: &mut Complaints) {
     if !(common.insecure && common.i_know) {
         complaints.add(format!(
             "{server} is on another machine, and what is said to it isn't encrypted: points and password would be readable on \
-             the wire; reach it through a TLS tunnel on a loopback address, or type --insecure --i-know if the network is yours \
-             alone (keys are still asked for)"
+             the wire; {encrypt}, or type --insecure --i-know if the network is yours alone (keys are still asked for)"
         ));
     }
 }
 
 /// Whether no other machine is on the way. A name counts as another machine, but for the one that always means this one.
-fn is_local(url: &str) -> bool {
+pub fn is_local(url: &str) -> bool {
     let host = reqwest::Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned));
     let host = host.unwrap_or_default();
     let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
@@ -269,6 +274,11 @@ mod tests {
             (EngineKind::Quiver, Some("http://[::1]:7000"), plain()),
             (EngineKind::Quiver, far_quiver, known()),
             (EngineKind::Pgvector, local, plain()),
+            (
+                EngineKind::Pgvector,
+                Some("postgres://u:hush@10.0.0.1/d?sslmode=verify-full"),
+                plain(),
+            ),
             (EngineKind::Pgvector, far, known()),
         ] {
             assert_eq!(complaints(engine, url, common), "");
@@ -282,6 +292,16 @@ mod tests {
             (EngineKind::Pgvector, None, "--engine-url"),
             (EngineKind::Pgvector, Some("http://u:hush@h/d"), "postgres://"),
             (EngineKind::Pgvector, far, "isn't encrypted"),
+            (
+                EngineKind::Pgvector,
+                Some("postgres://u:hush@10.0.0.1/d?sslmode=prefer"),
+                "isn't encrypted",
+            ),
+            (
+                EngineKind::Pgvector,
+                Some("postgres://u:hush@10.0.0.1/d?sslmode=allow"),
+                "engine_url: its sslmode",
+            ),
         ] {
             let said = complaints(engine, url, plain());
             assert!(said.contains(says) && !said.contains("hush"), "{said}");
@@ -289,6 +309,16 @@ mod tests {
         let secret = Some("hush".to_owned());
         let settings = ShardSettings { engine_key: secret.clone(), ..ShardSettings::default() };
         assert!(said(&settings, &plain()).contains("engine_key is for --engine quiver"));
+        let settings =
+            ShardSettings { engine_ca: Some("ca.pem".into()), ..ShardSettings::default() };
+        assert!(said(&settings, &plain()).contains("engine_ca is for --engine pgvector"));
+        let settings = ShardSettings {
+            engine: EngineKind::Pgvector,
+            engine_url: local.map(str::to_owned),
+            engine_ca: Some("/none/ca.pem".into()),
+            ..ShardSettings::default()
+        };
+        assert!(said(&settings, &plain()).contains("engine_url: /none/ca.pem can't be read"));
         let settings = ShardSettings { engine_password: secret, ..ShardSettings::default() };
         assert!(said(&settings, &plain()).contains("engine_password is for --engine pgvector"));
     }
