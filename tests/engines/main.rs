@@ -10,6 +10,7 @@ mod grow;
 mod hybrid;
 mod kills;
 mod kills_migrating;
+mod outside;
 mod owner;
 mod postgres_outside;
 mod quiver;
