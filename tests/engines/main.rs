@@ -6,6 +6,7 @@ mod conformance;
 mod demo;
 mod documents;
 mod doubt;
+mod forward;
 mod grow;
 mod hybrid;
 mod kills;
