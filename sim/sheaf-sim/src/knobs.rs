@@ -23,7 +23,7 @@ pub struct Knobs {
     pub preload: bool,
     /// The first shards are those of a cluster that was there before Sheaf, with strays (ADR 0006).
     pub adopted: bool,
-    /// It is taken over while things go wrong already.
+    /// If so, it is taken over while things go wrong already.
     pub adopted_amid_faults: bool,
 
     pub delay_min_us: u64,
@@ -126,7 +126,7 @@ pub fn draw(seed: u64) -> (Knobs, Habits) {
     knobs.draw_records(&mut Dice::new(seed, Purpose::Knobs, 2));
     let mut before = Dice::new(seed, Purpose::Knobs, 3);
     knobs.adopted = before.chance(0.125);
-    knobs.adopted_amid_faults = knobs.adopted && before.chance(0.5);
+    knobs.adopted_amid_faults = before.chance(0.5);
     // Few seeds are long; what happens in them happens slowly, so that they cost no more than others.
     if dice.chance(0.02) {
         knobs.safety_us = dice.between(130, 200) * 1_000_000;

@@ -112,7 +112,7 @@ impl World {
         }
         self.operator.built += 1;
         match self.operator.built {
-            1 if self.drawn.adopted_amid_faults => {
+            1 if self.drawn.adopted && self.drawn.adopted_amid_faults => {
                 self.begin();
                 self.adopt();
             }
