@@ -235,6 +235,15 @@ async fn shards_on_quiver_answer_a_hybrid_search_as_one_quiver_node_does() {
     a_cluster_answers_as_quiver_does(&mut cluster, 52).await;
 }
 
+/// The node that is no shard yet joins, and the first shard leaves.
+async fn grows_and_shrinks(cluster: &Cluster) {
+    let operator = cluster.operator();
+    let grow = operator.grow_slowly(&cluster.nodes[2].url, 50).await;
+    let _ = operator.ended(grow, 120).await.expect_committed();
+    let drain = operator.drain(1).await;
+    let _ = operator.ended(drain, 120).await.expect_committed();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hybrid_search_is_the_same_while_a_cluster_grows_and_shrinks() {
     let mut draw = Draw(ChaCha8Rng::seed_from_u64(53));
@@ -244,14 +253,6 @@ async fn a_hybrid_search_is_the_same_while_a_cluster_grows_and_shrinks() {
     create(&router.client, "moving", "l2").await;
     live_up_to(&router.client, "moving", &points, &mut draw).await;
     let asked = asked_of_quiver("moving", "l2", &points, &mut draw, 60).await;
-    let operator = cluster.operator();
-    let url = cluster.nodes[2].url.clone();
-    let changes = async {
-        let transition = operator.grow_slowly(&url, 50).await;
-        let _ = operator.ended(transition, 120).await.expect_committed();
-        let transition = operator.drain(1).await;
-        let _ = operator.ended(transition, 120).await.expect_committed();
-    };
     let mut answered = 0;
     let asking = async {
         for question in asked.iter().cycle() {
@@ -261,7 +262,7 @@ async fn a_hybrid_search_is_the_same_while_a_cluster_grows_and_shrinks() {
     };
     tokio::select! {
         biased;
-        () = changes => {}
+        () = grows_and_shrinks(&cluster) => {}
         () = asking => {}
     }
     assert!(answered > 20, "the changes were over after {answered} questions");
@@ -309,17 +310,9 @@ async fn a_hybrid_search_shows_each_answered_write_and_no_deleted_point_while_po
     cluster.collection_is_known(&cluster.router(1), "words").await;
     let mut draw = Draw(ChaCha8Rng::seed_from_u64(54));
     write(&one, "words", &points(&mut draw)).await;
-    let operator = cluster.operator();
-    let url = cluster.nodes[2].url.clone();
-    let changes = async {
-        let transition = operator.grow_slowly(&url, 50).await;
-        let _ = operator.ended(transition, 120).await.expect_committed();
-        let transition = operator.drain(1).await;
-        let _ = operator.ended(transition, 120).await.expect_committed();
-    };
     tokio::select! {
         biased;
-        () = changes => {}
+        () = grows_and_shrinks(&cluster) => {}
         () = write_and_look(&one, &other, 1) => {}
         () = write_and_look(&other, &one, 2) => {}
     }

@@ -1,41 +1,18 @@
 //! A PostgreSQL that is slow, refuses, loses answers, restarts or has a full disk, as clients of a whole cluster see it.
 
-use sheaf_tests::load::Workload;
-use sheaf_tests::{Cluster, Load, Postgres, Shape, pause_ms, under_load};
+use sheaf_tests::{Load, Postgres, pause_ms};
 
+use crate::outside;
 use crate::wire::{Mischief, Wire};
 
-/// Points per second that a donor may copy: slow enough that faults hit a running transition.
-const COPY_POINTS_PER_S: u64 = 200;
-const FAST: u64 = 100_000;
-
-/// A cluster of an embedded shard that grows into one on PostgreSQL, and back, while `deed` does harm.
+/// A cluster grows into a shard on PostgreSQL, and back, while `deed` does harm.
 async fn in_and_out(seed: u64, mut deed: impl AsyncFnMut(&mut Postgres, &Wire, &Load)) -> Load {
     let mut server = Postgres::start().await;
     server.database("shard").await;
     let wire = Wire::to(&server.address()).await;
     let url = server.url(&wire.address, "shard");
-    let mut cluster = Cluster::start(Shape::of(1, 0)).await;
-    let node = cluster.add_node_with(&["--engine", "pgvector", "--engine-url", &url]).await;
-    let workload = Workload { keys: 150, ..Workload::seeded(seed) };
-    let load = under_load(&mut cluster, workload, async |cluster, load| {
-        let operator = cluster.operator();
-        let grow = operator.grow_slowly(&cluster.nodes[node].url, COPY_POINTS_PER_S).await;
-        deed(&mut server, &wire, load).await;
-        operator.throttle(grow, FAST).await;
-        let _ = operator.ended(grow, 40).await.expect_committed();
-        // Now it is the only holder of half of the points.
-        deed(&mut server, &wire, load).await;
-        let ids = operator.shard_ids().await;
-        let drain = operator.drain(*ids.last().expect("two shards")).await;
-        operator.throttle(drain, COPY_POINTS_PER_S).await;
-        deed(&mut server, &wire, load).await;
-        operator.throttle(drain, FAST).await;
-        let _ = operator.ended(drain, 40).await.expect_committed();
-    })
-    .await;
-    cluster.expect_all_alive();
-    load
+    let deed = async |load: &Load| deed(&mut server, &wire, load).await;
+    outside::in_and_out(seed, ("pgvector", &url), deed).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,50 +1,28 @@
 //! A Quiver server that is slow, refuses, loses answers, restarts or has a full disk, as clients of a whole cluster see it.
 
-use sheaf_tests::load::Workload;
-use sheaf_tests::{Cluster, Load, QuiverServer, Shape, pause_ms, under_load};
+use sheaf_tests::{Load, QuiverServer, pause_ms};
 
+use crate::outside;
 use crate::requests::{Fault, Requests};
 
-/// Points per second that a donor may copy: slow enough that faults hit a running transition.
-const COPY_POINTS_PER_S: u64 = 200;
-const FAST: u64 = 100_000;
 /// Requests of Sheaf's that write points, wherever.
 const WRITES: &str = "POST /v1/collections/sheaf-c1/points";
 const ANY: &str = "";
 
-/// A cluster of an embedded shard that grows into one on Quiver, and back, while `deed` does harm.
+/// A cluster grows into a shard on Quiver, and back, while `deed` does harm.
 async fn in_and_out(
     seed: u64,
-    mut server: QuiverServer,
     mut deed: impl AsyncFnMut(&mut QuiverServer, &Requests, &Load),
 ) -> Load {
+    let mut server = QuiverServer::start().await;
     let wire = Requests::to(&server.address()).await;
-    let mut cluster = Cluster::start(Shape::of(1, 0)).await;
-    let node = cluster.add_node_with(&["--engine", "quiver", "--engine-url", &wire.url]).await;
-    let workload = Workload { keys: 150, ..Workload::seeded(seed) };
-    let load = under_load(&mut cluster, workload, async |cluster, load| {
-        let operator = cluster.operator();
-        let grow = operator.grow_slowly(&cluster.nodes[node].url, COPY_POINTS_PER_S).await;
-        deed(&mut server, &wire, load).await;
-        operator.throttle(grow, FAST).await;
-        let _ = operator.ended(grow, 40).await.expect_committed();
-        // Now it is the only holder of half of the points.
-        deed(&mut server, &wire, load).await;
-        let ids = operator.shard_ids().await;
-        let drain = operator.drain(*ids.last().expect("two shards")).await;
-        operator.throttle(drain, COPY_POINTS_PER_S).await;
-        deed(&mut server, &wire, load).await;
-        operator.throttle(drain, FAST).await;
-        let _ = operator.ended(drain, 40).await.expect_committed();
-    })
-    .await;
-    cluster.expect_all_alive();
-    load
+    let deed = async |load: &Load| deed(&mut server, &wire, load).await;
+    outside::in_and_out(seed, ("quiver", &wire.url), deed).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_quiver_makes_nothing_wrong() {
-    let load = in_and_out(71, QuiverServer::start().await, async |_, wire, load| {
+    let load = in_and_out(71, async |_, wire, load| {
         wire.delay(60);
         load.until_acknowledged(20).await;
         wire.delay(0);
@@ -56,7 +34,7 @@ async fn a_slow_quiver_makes_nothing_wrong() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_quiver_that_refuses_and_fails_makes_nothing_wrong() {
     let mut met = 0;
-    in_and_out(72, QuiverServer::start().await, async |_, wire, load| {
+    in_and_out(72, async |_, wire, load| {
         for status in [429, 503, 500, 429, 500] {
             wire.set(Fault::Refused(status), ANY, 6);
             pause_ms(150).await;
@@ -72,7 +50,7 @@ async fn a_quiver_that_refuses_and_fails_makes_nothing_wrong() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_quiver_whose_answers_are_lost_makes_nothing_wrong() {
     let mut met = 0;
-    in_and_out(73, QuiverServer::start().await, async |_, wire, load| {
+    in_and_out(73, async |_, wire, load| {
         for round in 0..6 {
             let fault = if round % 2 == 0 { Fault::AnswerLost } else { Fault::Lost };
             wire.set(fault, if round % 3 == 0 { ANY } else { WRITES }, 2);
@@ -88,7 +66,7 @@ async fn a_quiver_whose_answers_are_lost_makes_nothing_wrong() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_quiver_with_a_full_disk_makes_nothing_wrong_once_it_was_restarted() {
-    in_and_out(74, QuiverServer::start().await, async |server, _, load| {
+    in_and_out(74, async |server, _, load| {
         server.limit_files(Some(200)).await;
         pause_ms(700).await;
         server.limit_files(None).await;

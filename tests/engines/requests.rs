@@ -6,9 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
+
+use crate::forward::listen;
 
 /// What happens to a request of the kind that is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,20 +46,11 @@ pub struct Requests {
 impl Requests {
     /// A wire to the server at this `HOST:PORT`.
     pub async fn to(server: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
-        let url = format!("http://{}", listener.local_addr().expect("it is bound"));
         let shared = Arc::new(Shared::default());
-        let (server, for_all) = (server.to_owned(), Arc::clone(&shared));
-        let accepting = tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                // A server that is down refuses; so does the wire, by ending the connection.
-                let Ok(server) = TcpStream::connect(&server).await else { continue };
-                for side in [&client, &server] {
-                    side.set_nodelay(true).expect("a connection takes it");
-                }
-                tokio::spawn(forward(client, server, Arc::clone(&for_all)));
-            }
-        });
+        let for_all = Arc::clone(&shared);
+        let each = move |client, server| forward(client, server, Arc::clone(&for_all));
+        let (address, accepting) = listen(server, each).await;
+        let url = format!("http://{address}");
         Self { url, shared, accepting }
     }
 

@@ -5,10 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+
+use crate::forward::listen;
 
 /// What a client sends to commit.
 const COMMIT: &[u8] = b"COMMIT\0";
@@ -48,21 +50,10 @@ pub struct Wire {
 impl Wire {
     /// A wire to the server at this `HOST:PORT`.
     pub async fn to(server: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
-        let address = listener.local_addr().expect("it is bound").to_string();
         let shared = Arc::new(Shared::default());
-        let (server, for_all) = (server.to_owned(), Arc::clone(&shared));
-        let accepting = tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                // A server that is down refuses; so does the wire, by ending the connection.
-                let Ok(server) = TcpStream::connect(&server).await else { continue };
-                // Small frames, each of which the other side waits for.
-                for side in [&client, &server] {
-                    side.set_nodelay(true).expect("a connection takes it");
-                }
-                tokio::spawn(forward(client, server, Arc::clone(&for_all)));
-            }
-        });
+        let for_all = Arc::clone(&shared);
+        let each = move |client, server| forward(client, server, Arc::clone(&for_all));
+        let (address, accepting) = listen(server, each).await;
         Self { address, shared, accepting }
     }
 

@@ -95,6 +95,11 @@ pub(crate) fn prove(
     }
     let holds_only_its_own = |entry: &ShardEntry| {
         let report = contacts.fresh(entry.id);
+        mark!(
+            report.is_none()
+                && contacts.last(entry.id).is_some_and(|last| last.clean && !last.unproven),
+            "a gate that hasn't heard of its adoption says that it is clean"
+        );
         report.is_some_and(|report| is_proof(report, entry, record.map.version()))
     };
     if !record.map.shards().iter().all(holds_only_its_own) {

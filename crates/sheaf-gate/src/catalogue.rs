@@ -16,8 +16,8 @@ const RETRY_MS: u64 = 200;
 pub(crate) struct Catalogue {
     /// Collections that the engine has and keeps.
     ready: BTreeSet<CollectionId>,
-    /// Collections that it was told to drop and may still have.
-    dropping: BTreeSet<CollectionId>,
+    /// Collections that it may have, and that can't be used: a drop is not known to be done, or a creation has failed.
+    doubtful: BTreeSet<CollectionId>,
     /// Calls under way; the flag says whether it creates.
     open: BTreeMap<JobId, (CollectionId, bool)>,
     /// Collections that the engine said it can't hold, and why.
@@ -29,7 +29,7 @@ impl Catalogue {
     pub fn new(ready: impl IntoIterator<Item = CollectionId>) -> Self {
         Self {
             ready: ready.into_iter().collect(),
-            dropping: BTreeSet::new(),
+            doubtful: BTreeSet::new(),
             open: BTreeMap::new(),
             refused: BTreeMap::new(),
             retry_at: Time(0),
@@ -37,11 +37,11 @@ impl Catalogue {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.ready.is_empty() && self.dropping.is_empty()
+        self.ready.is_empty() && self.doubtful.is_empty()
     }
 
     pub fn collections(&self) -> Vec<CollectionId> {
-        self.ready.union(&self.dropping).copied().collect()
+        self.ready.union(&self.doubtful).copied().collect()
     }
 
     pub fn has_all_of(&self, map: &Map) -> bool {
@@ -74,7 +74,7 @@ impl Catalogue {
     /// Drops what the map in force hasn't. A node that left and joins again may want it back: then it is created anew, after the drop.
     pub fn drop_surplus(&mut self, map: Option<&Map>, ctx: &mut Context<'_>) {
         let wanted = map.map_or(0, |map| map.collections().len());
-        if self.ready.len() + self.dropping.len() <= wanted || self.waits(ctx) {
+        if self.ready.len() + self.doubtful.len() <= wanted || self.waits(ctx) {
             return;
         }
         for id in self.collections() {
@@ -82,7 +82,7 @@ impl Catalogue {
             let kept = map.is_some_and(|map| map.collection_by_id(id).is_some());
             if !kept && !under_way {
                 self.ready.remove(&id);
-                self.dropping.insert(id);
+                self.doubtful.insert(id);
                 let job = ctx.call(JobOwner::Catalogue, EngineCall::DropCollection { id });
                 self.open.insert(job, (id, false));
             }
@@ -100,18 +100,21 @@ impl Catalogue {
         let Some((id, creates)) = self.open.remove(&job) else { return };
         match reply {
             EngineReply::Done if creates => {
-                self.dropping.remove(&id);
+                self.doubtful.remove(&id);
                 self.refused.remove(&id);
                 self.ready.insert(id);
             }
             EngineReply::Done | EngineReply::NoCollection(_) if !creates => {
-                self.dropping.remove(&id);
+                self.doubtful.remove(&id);
             }
             EngineReply::CannotHold { reason } if creates => {
                 self.refused.insert(id, reason.clone());
                 self.retry_at = now.plus_ms(RETRY_MS);
             }
             _ => {
+                if creates {
+                    self.doubtful.insert(id);
+                }
                 mark!("an engine can't create or drop a collection at once");
                 self.retry_at = now.plus_ms(RETRY_MS);
             }
@@ -166,6 +169,26 @@ mod tests {
         let (create, _) = ctx.effects.engine.pop().expect("a call");
         catalogue.on_engine(create, &EngineReply::Done, Time(3));
         assert!(catalogue.has_all_of(&map));
+    }
+
+    #[test]
+    fn a_collection_that_was_created_without_an_answer_is_dropped_once_no_map_has_it() {
+        let (mut effects, mut jobs) = (Effects::default(), Jobs::default());
+        let mut ctx = Context { now: Time(1), effects: &mut effects, jobs: &mut jobs };
+        let (id, map) = map();
+        let mut catalogue = Catalogue::new([]);
+        catalogue.create_missing(&map, &mut ctx);
+        let (create, _) = ctx.effects.engine.pop().expect("a call");
+        let failed = EngineReply::Failed { reason: "no answer".to_owned() };
+        catalogue.on_engine(create, &failed, Time(2));
+        assert!(!catalogue.has_all_of(&map));
+        assert_eq!(catalogue.collections(), [id], "it may be there, so it is swept");
+        ctx.now = Time(2 + RETRY_MS);
+        catalogue.drop_surplus(Some(&Map::empty(ClusterId::from("c"))), &mut ctx);
+        let (drop, call) = ctx.effects.engine.pop().expect("a call");
+        assert!(matches!(call, EngineCall::DropCollection { id: dropped } if dropped == id));
+        catalogue.on_engine(drop, &EngineReply::NoCollection(id), ctx.now);
+        assert!(catalogue.is_empty());
     }
 
     #[test]

@@ -33,10 +33,11 @@ use sheaf_types::{MapVersion, ShardId, Time};
 pub use peers::HttpPeers;
 
 use crate::auth::{Caller, Keys};
+use crate::call;
 use crate::metrics as measures;
 use crate::problem::Problem;
 use crate::router::intake;
-use crate::router::target::{self, Target};
+use crate::router::target::Target;
 use crate::router::{self, InnerRouter};
 use crate::wire::directive::HeardMap;
 use crate::wire::{MAP_VERSION, SHARD};
@@ -105,22 +106,9 @@ async fn readyz(State(api): State<Arc<Api>>) -> Result<&'static str, Problem> {
 }
 
 async fn serve(State(api): State<Arc<Api>>, request: Request) -> Response {
-    let clock = api.host.clock();
-    let started = clock.elapsed();
     let (parts, body) = request.into_parts();
-    let (route, answer) = match target::target(&parts.method, parts.uri.path()) {
-        Ok(target) => (target.route(), api.answer(target, &parts.headers, body).await),
-        Err(problem) => ("unknown", Err(problem)),
-    };
-    let answer = answer.unwrap_or_else(|problem| {
-        let allow = target::allow_header(&problem);
-        let mut answer = problem.into_response();
-        answer.headers_mut().extend(allow);
-        answer
-    });
-    let took = clock.elapsed().saturating_sub(started);
-    measures::request(measures::Role::Gate, route, answer.status(), took);
-    answer
+    let answer = |target| api.answer(target, &parts.headers, body);
+    call::counted(measures::Role::Gate, api.host.clock(), &parts, answer).await
 }
 
 impl Api {

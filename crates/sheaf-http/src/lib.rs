@@ -1,6 +1,7 @@
 //! Paths, JSON, bytes of frames, status codes and keys; never whether something is safe: cores decide that.
 
 pub mod auth;
+mod call;
 pub mod coordinator;
 pub mod drain;
 pub mod frame;

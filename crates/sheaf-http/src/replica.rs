@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::get;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
@@ -18,11 +18,12 @@ use sheaf_transport::{Limits, Transport, call_whole};
 use sheaf_types::{MapVersion, ShardId};
 
 use crate::auth::{Keys, Role};
+use crate::call;
 use crate::gate::{answer, gather, number, refusal};
 use crate::metrics;
 use crate::metrics::gauges::Gauges;
 use crate::problem::Problem;
-use crate::router::target::{self, Target};
+use crate::router::target::Target;
 use crate::router::{CoordinatorsError, InnerRouter, cluster, intake};
 use crate::wire::query::Query;
 use crate::wire::{MAP_VERSION, SHARD};
@@ -65,17 +66,9 @@ async fn figures(State(api): State<Arc<Api>>) -> Response {
 }
 
 async fn serve(State(api): State<Arc<Api>>, request: Request) -> Response {
-    let clock = api.host.clock();
-    let started = clock.elapsed();
     let (parts, body) = request.into_parts();
-    let (route, response) = match target::target(&parts.method, parts.uri.path()) {
-        Ok(target) => (target.route(), api.answer(target, &parts.headers, body).await),
-        Err(problem) => ("unknown", Err(problem)),
-    };
-    let response = response.unwrap_or_else(IntoResponse::into_response);
-    let took = clock.elapsed().saturating_sub(started);
-    metrics::request(metrics::Role::Replica, route, response.status(), took);
-    response
+    let answer = |target| api.answer(target, &parts.headers, body);
+    call::counted(metrics::Role::Replica, api.host.clock(), &parts, answer).await
 }
 
 impl Api {

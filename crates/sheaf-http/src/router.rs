@@ -36,13 +36,14 @@ use sheaf_types::Time;
 pub use cluster::{Coordinators, CoordinatorsError};
 
 use crate::auth::{Caller, Keys, Role};
+use crate::call;
 use crate::metrics;
 use crate::metrics::gauges::Gauges;
 use crate::models::Models;
 use crate::problem::Problem;
 use intake::deadline;
 use shard::Shards;
-use target::{Target, target};
+use target::Target;
 
 /// How long a request waits to learn whether a coordinator knows a collection that the router doesn't.
 const LOOK_PATIENCE: Duration = Duration::from_secs(1);
@@ -132,25 +133,9 @@ async fn figures(State(api): State<Arc<Api>>) -> Response {
 }
 
 async fn serve(State(api): State<Arc<Api>>, request: Request) -> Response {
-    let clock = api.host.clock();
-    let started = clock.elapsed();
     let (parts, body) = request.into_parts();
-    let (route, response) = match target(&parts.method, parts.uri.path()) {
-        Ok(target) => {
-            let route = target.route();
-            (route, api.answer(target, parts.uri.query(), &parts.headers, body).await)
-        }
-        Err(problem) => ("unknown", Err(problem)),
-    };
-    let response = response.unwrap_or_else(|problem| {
-        let allow = target::allow_header(&problem);
-        let mut response = problem.into_response();
-        response.headers_mut().extend(allow);
-        response
-    });
-    let took = clock.elapsed().saturating_sub(started);
-    metrics::request(metrics::Role::Router, route, response.status(), took);
-    response
+    let answer = |target| api.answer(target, parts.uri.query(), &parts.headers, body);
+    call::counted(metrics::Role::Router, api.host.clock(), &parts, answer).await
 }
 
 /// Everything about a request but its target and body.

@@ -23,6 +23,8 @@ pub struct Knobs {
     pub preload: bool,
     /// The first shards are those of a cluster that was there before Sheaf, with strays (ADR 0006).
     pub adopted: bool,
+    /// If so, it is taken over while things go wrong already.
+    pub adopted_amid_faults: bool,
 
     pub delay_min_us: u64,
     pub delay_mean_us: u64,
@@ -122,7 +124,9 @@ pub fn draw(seed: u64) -> (Knobs, Habits) {
     habits.draw(&mut dice);
     knobs.draw_limits(&mut Dice::new(seed, Purpose::Knobs, 1));
     knobs.draw_records(&mut Dice::new(seed, Purpose::Knobs, 2));
-    knobs.adopted = Dice::new(seed, Purpose::Knobs, 3).chance(0.125);
+    let mut before = Dice::new(seed, Purpose::Knobs, 3);
+    knobs.adopted = before.chance(0.125);
+    knobs.adopted_amid_faults = before.chance(0.5);
     // Few seeds are long; what happens in them happens slowly, so that they cost no more than others.
     if dice.chance(0.02) {
         knobs.safety_us = dice.between(130, 200) * 1_000_000;
@@ -180,6 +184,7 @@ impl Knobs {
             safety_us: 12_000_000,
             preload: true,
             adopted: false,
+            adopted_amid_faults: false,
             delay_min_us: 200,
             delay_mean_us: 1_000,
             straggler: 0.0,
@@ -287,6 +292,7 @@ impl Knobs {
             safety_us: self.safety_us,
             preload: self.preload,
             adopted: self.adopted,
+            adopted_amid_faults: self.adopted_amid_faults,
             engine_page_max: self.engine_page_max,
             clock_skew: self.clock_skew,
             limits: self.limits,

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 pub const SEEDS_MIN: u64 = 100_000;
 
 /// Every mark, in the order of letters.
-pub const DECLARED: [&str; 172] = [
+pub const DECLARED: [&str; 173] = [
     "a batch is applied in part",
     "a cancel comes too late",
     "a change of the catalogue waits for the fence",
@@ -67,6 +67,7 @@ pub const DECLARED: [&str; 172] = [
     "a gate refuses to start on a record with a flipped bit",
     "a gate starts before it is swept",
     "a gate starts between an order and its preparation",
+    "a gate that hasn't heard of its adoption says that it is clean",
     "a gate that is no shard is told to leave",
     "a gate waits for engine calls of before to be prepared",
     "a held request is abandoned by who sent it",

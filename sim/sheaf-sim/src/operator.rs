@@ -112,6 +112,10 @@ impl World {
         }
         self.operator.built += 1;
         match self.operator.built {
+            1 if self.drawn.adopted && self.drawn.adopted_amid_faults => {
+                self.begin();
+                self.adopt();
+            }
             1 if self.drawn.adopted => {
                 self.adopt();
                 self.queue.plan(self.now_us + 20_000, Happening::Operate);
@@ -130,12 +134,14 @@ impl World {
                 self.preload();
                 self.queue.plan(self.now_us + 20_000, Happening::Operate);
             }
-            _ => {
-                self.start_clients();
-                self.begin_safety();
-                self.queue.plan(self.now_us, Happening::Repair);
-            }
+            _ => self.begin(),
         }
+    }
+
+    fn begin(&mut self) {
+        self.start_clients();
+        self.begin_safety();
+        self.queue.plan(self.now_us, Happening::Repair);
     }
 
     /// Every router has the map that holds the collection.
@@ -156,8 +162,17 @@ impl World {
         (0..self.drawn.gates).filter(|gate| !used.contains(url_of(*gate).as_str())).collect()
     }
 
+    /// The cluster that was there before is not taken over yet.
+    pub fn waits_to_adopt(&self) -> bool {
+        self.drawn.adopted && self.store.record().map.shards().is_empty()
+    }
+
     /// Asks for what a plan wants, if there is anything that it can mean now.
     pub fn wish(&mut self, wish: &Wish, manner: Manner) {
+        // Only a coordinator that has nothing yet takes over a cluster.
+        if self.waits_to_adopt() {
+            return;
+        }
         if let Some(ask) = self.ask_of(wish) {
             self.ask(ask, manner);
         }
@@ -287,7 +302,7 @@ impl World {
             }
             _ => Answer::Unknown,
         };
-        if let (true, Answer::Refused) = (pending.must, &answer) {
+        if pending.must && !matches!(answer, Answer::Done) {
             let at_us = self.now_us + 50_000;
             self.queue.plan(at_us, Happening::AskAgain { number });
             return;

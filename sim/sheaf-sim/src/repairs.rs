@@ -131,7 +131,7 @@ impl World {
 
     /// Reads some strays, and sends some that were read before.
     pub fn repair(&mut self) {
-        let unproven = self.store.record().unproven;
+        let unproven = self.store.record().unproven || self.waits_to_adopt();
         if self.stage == Stage::Over || !unproven && self.repairs.pages.is_empty() {
             return;
         }

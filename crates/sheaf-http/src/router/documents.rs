@@ -12,10 +12,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sheaf_map::Map;
 use sheaf_router::{Call, Op, Verdict};
-use sheaf_types::limits::{BATCH_POINTS_MAX, K_MAX};
+use sheaf_types::limits::BATCH_POINTS_MAX;
 use sheaf_types::{Metric, PlacementKey};
 
-use super::gather::{K_DEFAULT, over_limit};
 use super::outcome::{self, Purpose};
 use super::points::at;
 use super::shard::Ask;
@@ -100,23 +99,10 @@ impl Api {
         name: &Segment<'_>,
         body: Bytes,
     ) -> Result<Response, Problem> {
-        let query: Query =
+        let Query { k } =
             serde_json::from_slice(&body).map_err(|error| intake::malformed(&error))?;
-        let k = query.k.unwrap_or(K_DEFAULT);
-        if k > K_MAX {
-            return Err(over_limit("k", k, K_MAX));
-        }
-        let map = self.map_for(asked, &name.text).await?;
-        let path = format!("/v1/collections/{}/documents/query", name.raw);
-        let mut gathered = match self.gather(asked, map, path, body.clone(), true).await {
-            Ok(gathered) => gathered,
-            Err(answer) => return Ok(answer),
-        };
-        match gathered.only() {
-            Some(answer) => Ok(answer),
-            // A sum of similarities, whatever the metric is.
-            None => gathered.matches(k, Metric::Dot),
-        }
+        // A sum of similarities, whatever the metric is.
+        self.nearest(asked, name, "documents/query", k, body, |_| Some(Metric::Dot)).await
     }
 }
 

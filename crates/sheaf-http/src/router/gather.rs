@@ -158,24 +158,36 @@ impl Api {
         name: &Segment<'_>,
         body: Bytes,
     ) -> Result<Response, Problem> {
-        let query: Query =
+        let Query { k, .. } =
             serde_json::from_slice(&body).map_err(|error| intake::malformed(&error))?;
-        let k = query.k.unwrap_or(K_DEFAULT);
+        let metric = |map: &Map| map.collection(&name.text).map(|found| found.config.metric);
+        self.nearest(asked, name, "query", k, body.clone(), metric).await
+    }
+
+    /// Asks every shard for its `k` best hits by this call of a collection; the best of all by the map's `metric` are the answer.
+    pub(super) async fn nearest(
+        &self,
+        asked: &Asked<'_>,
+        name: &Segment<'_>,
+        call: &str,
+        k: Option<usize>,
+        body: Bytes,
+        metric: impl FnOnce(&Map) -> Option<Metric>,
+    ) -> Result<Response, Problem> {
+        let k = k.unwrap_or(K_DEFAULT);
         if k > K_MAX {
             return Err(over_limit("k", k, K_MAX));
         }
         let map = self.map_for(asked, &name.text).await?;
-        let path = format!("/v1/collections/{}/query", name.raw);
-        let mut gathered = match self.gather(asked, map, path, body.clone(), true).await {
+        let path = format!("/v1/collections/{}/{call}", name.raw);
+        let mut gathered = match self.gather(asked, map, path, body, true).await {
             Ok(gathered) => gathered,
             Err(answer) => return Ok(answer),
         };
         if let Some(answer) = gathered.only() {
             return Ok(answer);
         }
-        let collection = gathered.map.collection(&name.text);
-        let metric =
-            collection.map(|c| c.config.metric).ok_or_else(|| no_such_collection(&name.text))?;
+        let metric = metric(&gathered.map).ok_or_else(|| no_such_collection(&name.text))?;
         gathered.matches(k, metric)
     }
 
@@ -238,7 +250,7 @@ impl Api {
 
 impl Gathered {
     /// The answer, when one shard made it.
-    pub(super) fn only(&mut self) -> Option<Response> {
+    fn only(&mut self) -> Option<Response> {
         if self.replies.len() != 1 {
             return None;
         }
@@ -250,7 +262,7 @@ impl Gathered {
         self.replies.values().filter_map(Reply::whole)
     }
 
-    pub(super) fn matches(&self, k: usize, metric: Metric) -> Result<Response, Problem> {
+    fn matches(&self, k: usize, metric: Metric) -> Result<Response, Problem> {
         #[derive(Deserialize)]
         struct Answer<'a> {
             #[serde(borrow)]
@@ -325,7 +337,7 @@ pub(super) fn listed<'a>(
     response
 }
 
-pub(super) fn over_limit(what: &str, value: usize, limit: usize) -> Problem {
+fn over_limit(what: &str, value: usize, limit: usize) -> Problem {
     Problem::bad_request(format!(
         "{what} is {value}, the limit is {limit}; ask for less, or narrow the request by a filter"
     ))
