@@ -112,10 +112,11 @@ async fn small_writes_that_wait_go_in_one_request_and_a_refused_one_takes_no_oth
 /// Pages of Quiver's cost a scan of all that is before them, so there may be few.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_long_scan_asks_quiver_for_few_pages() {
-    const POINTS: usize = 30_000;
+    const POINTS: usize = 100_000;
     let server = QuiverServer::start().await;
     let wire = Requests::to(&server.address()).await;
-    let engine = open(options(&wire.url)).await.unwrap();
+    let many_reads = with_grpc(&server, server.grpc_url()).many_reads;
+    let engine = open(QuiverOptions { many_reads, ..options(&wire.url) }).await.unwrap();
     conformance::long_scans_take_full_pages(&engine, CollectionId(1), POINTS).await;
     let pages = wire.seen("POST /v1/collections/sheaf-c1/fetch");
     assert!(pages <= POINTS / 10_000 + 6, "{pages} pages for {POINTS} points");

@@ -21,6 +21,8 @@ const GET_POINTS: &str = "/quiver.v1.Quiver/GetPoints";
 /// Bytes of one answer; with more, half of the ids are asked for, then the other half.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 const CONNECT_SECS_MAX: u64 = 5;
+/// Seconds without a word until the server is asked whether it is still there, and until it counts as gone.
+const KEEP_ALIVE_SECS: u64 = 5;
 
 /// Where the interface is, and how long an answer may take.
 #[derive(Clone, Debug)]
@@ -55,6 +57,8 @@ impl GrpcReads {
         });
         let channel = endpoint
             .connect_timeout(Duration::from_secs(CONNECT_SECS_MAX))
+            .http2_keep_alive_interval(Duration::from_secs(KEEP_ALIVE_SECS))
+            .keep_alive_timeout(Duration::from_secs(KEEP_ALIVE_SECS))
             .tcp_nodelay(true)
             .connect_lazy();
         let read_deadline = options.read_deadline;

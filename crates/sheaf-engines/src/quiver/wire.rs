@@ -14,7 +14,6 @@ use serde_json::{Map, Number, Value};
 use sheaf_types::{CollectionConfig, CollectionId, PointBody, PointId, StoredPoint};
 
 use super::documents;
-use super::many::ReadPoint;
 use crate::EngineError;
 
 /// The member of a payload that holds its exact text.
@@ -102,20 +101,14 @@ pub fn read_rows_of(config: &CollectionConfig, body: &[u8]) -> Result<Vec<Row>, 
 /// # Errors
 /// As of [`read_rows_of`].
 pub fn read_row(config: &CollectionConfig, body: &[u8]) -> Result<Row, EngineError> {
-    let read = read(serde_json::from_slice(body).map_err(|error| no_quiver(&error))?)?;
-    if config.holds_documents() { documents::row(read) } else { Ok(row(read)) }
+    row_of(config, read(serde_json::from_slice(body).map_err(|error| no_quiver(&error))?)?)
 }
 
-/// A point of such a collection that was read in another way.
+/// The point that was read, in a collection with this configuration.
 ///
 /// # Errors
-/// Its payload is no JSON; as of [`read_rows_of`].
-pub fn stored(config: &CollectionConfig, point: ReadPoint) -> Result<Row, EngineError> {
-    let ReadPoint { id, vector, payload } = point;
-    let payload = (!payload.is_empty() && payload != b"null").then_some(payload);
-    let payload = payload.map(|json| serde_json::from_slice(&json)).transpose();
-    let payload = payload.map_err(|error| no_quiver(&error))?;
-    let read = Read { id: PointId::from(id), vector: Some(vector), payload, score: None };
+/// As of [`read_rows_of`].
+pub fn row_of(config: &CollectionConfig, read: Read) -> Result<Row, EngineError> {
     if config.holds_documents() { documents::row(read) } else { Ok(row(read)) }
 }
 
