@@ -57,14 +57,13 @@ impl Inner {
             let together = held.lookers.take();
             let questions: Vec<&Asked> = together.iter().map(|(asked, _)| &**asked).collect();
             let found = self.look_at_all(held, &questions).await;
-            let mut found = found.map(Vec::into_iter);
-            for (_, answer) in together {
-                let one = match &mut found {
-                    Ok(found) => Ok(found.next().unwrap_or_default()),
-                    Err(error) => Err(error.clone()),
-                };
+            let answers = match found {
+                Ok(found) => found.into_iter().map(Ok).collect(),
+                Err(error) => vec![Err(error); together.len()],
+            };
+            for ((_, asker), answer) in together.into_iter().zip(answers) {
                 // Whoever asked may have gone.
-                let _ = answer.send(one);
+                let _ = asker.send(answer);
             }
             if let Ok(answer) = answered.try_recv() {
                 return answer;
