@@ -142,6 +142,107 @@ async fn a_server_that_was_restarted_under_writes_answers_searches_at_once() {
     writing.await.unwrap();
 }
 
+/// Quiver's first search builds the index, anew as long as writes come in between; the searches behind it have another one built. What
+/// the first had seen may come last.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_two_build_the_first_index_under_writes_nothing_old_is_shown() {
+    let mut server = QuiverServer::start().await;
+    let engine = loaded(&server).await;
+    server.kill().await;
+    server.restart().await;
+    let is_over = Arc::new(AtomicBool::new(false));
+    let searching = tokio::spawn({
+        let (engine, is_over) = (Arc::clone(&engine), Arc::clone(&is_over));
+        async move {
+            while !is_over.load(Ordering::SeqCst) {
+                nearest(&engine, 1, 5).await.expect("it is answered");
+            }
+        }
+    });
+    for round in 0..400_usize {
+        let (id, number) = (round * 31 % POINTS, 4_000_000 + round as u64);
+        let name = format!("p{id:05}");
+        let gone = vec![Write::Delete(PointId::from(name.as_str()))];
+        engine.apply(COLLECTION, gone).await.unwrap();
+        let shown = without_vectors(&engine, id as u64).await;
+        assert!(shown.iter().all(|hit| hit.id.as_str() != name), "round {round}: it is gone");
+        let fresh = format!("q{round:05}");
+        let written = point(COLLECTION, &fresh, &vector(number), None);
+        engine.apply(COLLECTION, vec![Write::Upsert(written)]).await.unwrap();
+        let shown = without_vectors(&engine, number).await;
+        assert_eq!(shown[0].id.as_str(), fresh, "round {round}: it is there");
+        put(&engine, id, id as u64).await;
+        let shown = without_vectors(&engine, id as u64).await;
+        assert_eq!(shown[0].id.as_str(), name, "round {round}: it is there again");
+    }
+    is_over.store(true, Ordering::SeqCst);
+    searching.await.unwrap();
+}
+
+/// Searches until Quiver has an index.
+async fn is_indexed(server: &QuiverServer, engine: &Quiver) {
+    let client = sheaf_tests::Client::new(&server.url());
+    let is_ready = async || {
+        nearest(engine, 0, 1).await.unwrap();
+        let shown = client.get("/v1/collections/sheaf-c1").await.expect("it answers");
+        shown.body["index_ready"] == true
+    };
+    while !is_ready().await {
+        pause_ms(10).await;
+    }
+    nearest(engine, 0, 1).await.unwrap();
+}
+
+/// A point that is written again proves nothing of an index that may have had it before the gate began to look.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gate_that_was_restarted_shows_nothing_that_was_deleted_before_it_was() {
+    let server = QuiverServer::start().await;
+    let mut engine = loaded(&server).await;
+    is_indexed(&server, &engine).await;
+    for round in 0..10_usize {
+        let (gone, again) = (round * 2, round * 2 + 1);
+        // From here on the index is behind, until searches have made Quiver build it anew.
+        put(&engine, POINTS - 1, 5_000_000 + round as u64).await;
+        for id in [gone, again] {
+            let delete = Write::Delete(PointId::from(format!("p{id:05}")));
+            engine.apply(COLLECTION, vec![delete]).await.unwrap();
+        }
+        engine = Arc::new(open(options(&server.url())).await.unwrap());
+        put(&engine, again, again as u64).await;
+        for _ in 0..20 {
+            let shown = without_vectors(&engine, gone as u64).await;
+            let name = format!("p{gone:05}");
+            assert!(shown.iter().all(|hit| hit.id.as_str() != name), "round {round}: {shown:?}");
+        }
+    }
+    // In the end it knows enough of the index to ask it alone.
+    for number in 6_000_000.. {
+        put(&engine, number, number as u64).await;
+        let before = pages_read(&server).await;
+        nearest(&engine, number as u64, 1).await.unwrap();
+        if pages_read(&server).await == before {
+            break;
+        }
+        pause_ms(20).await;
+    }
+}
+
+/// Requests for pages of points that Quiver has had.
+async fn pages_read(server: &QuiverServer) -> String {
+    let client = sheaf_tests::Client::new(&server.url());
+    let metrics = client.get("/metrics").await.expect("it answers").body;
+    let metrics = metrics.as_str().expect("lines").to_owned();
+    let route = r#"quiver_http_requests_total{method="POST",route="/v1/collections/{name}/fetch"}"#;
+    let count = metrics.lines().find(|line| line.starts_with(route));
+    count.expect("there were some").to_owned()
+}
+
+async fn without_vectors(engine: &Quiver, number: u64) -> Vec<Hit> {
+    let (accept, filter, bodies) = (Accept::All, None, Bodies::None);
+    let search = Search { vector: vector(number), k: 3, ef: 100, accept, filter, bodies };
+    engine.search(COLLECTION, search).await.unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn searches_are_exact_about_what_was_deleted_filtered_and_owned_elsewhere() {
     let server = QuiverServer::start().await;

@@ -263,7 +263,8 @@ impl Requests {
         self.in_flight.values().any(discards)
     }
 
-    /// The engine is done: says what the caller may be told. `delay_ms` holds back a write's acknowledgement.
+    /// The engine is done: says what the caller may be told. `delay_ms` holds back a write's acknowledgement. What a read was told, a
+    /// failure too, says nothing once another map may have taken away what it was to see.
     pub fn done(
         &mut self,
         token: Token,
@@ -276,7 +277,7 @@ impl Requests {
             return; // The shell repeats itself.
         };
         let answer = match (&request.operation, outcome) {
-            (_, Outcome::Failed) => Answer::Deliver,
+            (Operation::Write { .. }, Outcome::Failed) => Answer::Deliver,
             (Operation::Write { .. }, Outcome::Unknown) => Answer::OutcomeUnknown,
             (Operation::Write { change: Change::Discard, .. }, Outcome::Done) => Answer::Deliver,
             (Operation::Write { ids, .. }, Outcome::Done) => {

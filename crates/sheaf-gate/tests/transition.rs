@@ -244,6 +244,27 @@ fn a_recipient_says_why_its_engine_refuses_a_point_as_long_as_the_transition_run
     assert_eq!(world.report(2).cannot_hold, None);
 }
 
+/// A shard that has left drops its collections: a search that was under way then failed for want of them, and its client was told
+/// that there is no such collection.
+#[test]
+fn a_read_that_fails_after_the_map_changed_is_refused_and_not_answered_with_the_failure() {
+    let (mut world, current, next) = grow();
+    copy(&mut world, &current, &next);
+    world.slow = Some(Vec::new());
+    let (search, gone, stays) = (world.token(), world.token(), world.token());
+    world.request(1, search, Operation::Gather);
+    world.request(1, gone, Operation::Read { ids: vec![moving(&next)[0].into()] });
+    world.request(1, stays, Operation::Read { ids: vec![staying(&next)[0].into()] });
+    world.direct(&[1, 2], &current, Some(order(Stage::Fence, 1, &next)));
+    world.pass(50);
+    world.direct(&[1, 2], &next, None);
+    world.fail_requests();
+    let version = next.version();
+    assert_eq!(world.refusal(1, search), Some(Refusal::OtherVersion { version }));
+    assert_eq!(world.refusal(1, gone), Some(Refusal::Moved { version }));
+    assert!(world.delivered(1, stays), "nobody else could do better");
+}
+
 #[test]
 fn what_arrives_stays_invisible_until_the_commit() {
     let (mut world, current, next) = grow();

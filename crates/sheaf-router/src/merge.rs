@@ -4,7 +4,7 @@
 //! is an error, not a panic.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BinaryHeap};
 
 /// A hit of a search.
 pub trait Ranked {
@@ -24,6 +24,10 @@ pub enum MergeError {
         "two shards answered with the point {id:?} at one version of the map: a point has one owner, so one of them serves what it doesn't own"
     )]
     Twice { id: String },
+    #[error(
+        "a shard answered with the point {id:?} twice in one list: its engine, or what searches it, is at fault"
+    )]
+    TwiceInOne { id: String },
     #[error("a shard's answer is not in order at {id:?}, so the best can't be told from it")]
     OutOfOrder { id: String },
     #[error("a shard's answer has a score that is not a number at {id:?}")]
@@ -34,7 +38,7 @@ pub enum MergeError {
 ///
 /// # Errors
 /// A list isn't sorted by score (equal scores may come in any order), a score isn't a number, or an id is there twice
-/// among the best.
+/// among the best: in one list or in two.
 pub fn best<T: Ranked>(
     lists: Vec<Vec<T>>,
     k: usize,
@@ -46,19 +50,27 @@ pub fn best<T: Ranked>(
     for list in &lists {
         check_ranks(list, rank)?;
     }
-    let order = |a: &T, b: &T| rank(a.score(), b.score()).then_with(|| a.id().cmp(b.id()));
+    let order = |(_, a): &(usize, T), (_, b): &(usize, T)| {
+        rank(a.score(), b.score()).then_with(|| a.id().cmp(b.id()))
+    };
     // Where the k-th hit ties with others, which of them is among the best is decided by id; so all of a
     // list's equals must be in order before lists are merged.
-    let sorted = lists.into_iter().map(|mut list| {
+    let sorted = lists.into_iter().enumerate().map(|(number, list)| {
+        let mut list: Vec<(usize, T)> = list.into_iter().map(|hit| (number, hit)).collect();
         list.sort_by(order);
         list
     });
     let merged = merge(sorted.collect(), k, order);
-    let mut seen = BTreeSet::new();
-    match merged.iter().find(|hit| !seen.insert(hit.id())) {
-        Some(twice) => Err(MergeError::Twice { id: twice.id().to_owned() }),
-        None => Ok(merged),
+    let mut seen = BTreeMap::new();
+    for (list, hit) in &merged {
+        let id = || hit.id().to_owned();
+        match seen.insert(hit.id(), list) {
+            Some(before) if before == list => return Err(MergeError::TwiceInOne { id: id() }),
+            Some(_) => return Err(MergeError::Twice { id: id() }),
+            None => {}
+        }
     }
+    Ok(merged.into_iter().map(|(_, hit)| hit).collect())
 }
 
 fn check_ranks<T: Ranked>(

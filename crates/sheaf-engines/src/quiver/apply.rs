@@ -99,6 +99,7 @@ impl Inner {
             return Ok(changes);
         }
         self.takes_payloads(held.config(), &writes).await?;
+        let witness = self.witness(&held, &differences.upserts).await;
         let writing = held.windows.writing(&ids);
         let begun = held.index.recent().begin();
         let at_once = differences.is_one_request();
@@ -107,12 +108,14 @@ impl Inner {
         drop(writing);
         match &written {
             Ok(()) => {
-                self.was_written(&held, begun, became(&ids, there, last_of(&ids, &writes)), carried)
+                let written = became(&ids, there, last_of(&ids, &writes));
+                self.was_written(&held, begun, written, carried, witness.as_ref());
             }
             Err(EngineError::Unknown(_)) => match self.read(&held, ids.iter().cloned()).await {
                 Ok(now) => {
                     let now = now.into_iter().map(|point| point.map(|point| point.body)).collect();
-                    self.was_written(&held, begun, became(&ids, there, now), Carried::Perhaps);
+                    let written = became(&ids, there, now);
+                    self.was_written(&held, begun, written, Carried::Perhaps, None);
                 }
                 Err(_) => held.index.recent().pass_over(),
             },

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
-use sheaf_types::IndexKind;
+use sheaf_types::{IndexKind, StoredPoint};
+use tokio::task::AbortHandle;
 
 use super::apply::BULK_POINTS_MIN;
-use super::recent::{Became, Begun, Carried, POINTS_MAX, Recent};
+use super::recent::{Became, Begun, Carried, Moment, POINTS_MAX, Recent, Witness};
 use super::server::CallError;
 use super::{Held, Inner, wire};
 use crate::EngineError;
@@ -31,9 +32,16 @@ const UNSURE_FLOATS_MAX: u64 = 2 * 1024 * 1024;
 pub struct IndexState {
     /// One more than the silences of the server when it was last seen to have an index. None since, and it has it yet.
     seen_at: AtomicU64,
-    is_building: AtomicBool,
+    building: Mutex<Option<Building>>,
     recent: Mutex<Recent>,
     is_looking: AtomicBool,
+}
+
+/// The search that has Quiver build its first index.
+struct Building {
+    /// What was done until then will be in it.
+    began: Moment,
+    search: AbortHandle,
 }
 
 impl IndexState {
@@ -41,12 +49,16 @@ impl IndexState {
     pub fn new(is_new: bool) -> Self {
         let recent = if is_new { Recent::default() } else { Recent::of_unknown() };
         let (seen_at, recent) = (AtomicU64::new(0), Mutex::new(recent));
-        let (is_building, is_looking) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { seen_at, is_building, recent, is_looking }
+        let (building, is_looking) = (Mutex::new(None), AtomicBool::new(false));
+        Self { seen_at, building, recent, is_looking }
     }
 
     pub fn recent(&self) -> MutexGuard<'_, Recent> {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn building(&self) -> MutexGuard<'_, Option<Building>> {
+        self.building.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -77,26 +89,40 @@ impl Inner {
         if held.index.seen_at.load(Ordering::Acquire) == now {
             return Ok(true);
         }
-        if self.shown_one(held).await?.index_ready {
-            held.index.seen_at.store(now, Ordering::Release);
-            return Ok(true);
+        if !self.shown_one(held).await?.index_ready {
+            self.build_index(held);
+            return Ok(false);
         }
-        if !held.index.is_building.swap(true, Ordering::AcqRel) {
+        // The search that had it built would have it built anew, from what it was, as long as writes come in between, while those
+        // that follow do the same: the older one may come last. Quiver gives up with whoever asked.
+        if let Some(Building { began, search }) = held.index.building().take() {
+            search.abort();
+            held.index.recent().has_all_until(began);
+        }
+        held.index.seen_at.store(now, Ordering::Release);
+        Ok(true)
+    }
+
+    /// Searches, which has the index built; how that goes shows in what Quiver says of the collection.
+    fn build_index(self: &Arc<Self>, held: &Arc<Held>) {
+        let mut building = held.index.building();
+        if building.is_some() {
+            return;
+        }
+        let began = held.index.recent().tick();
+        let search = tokio::spawn({
             let (inner, held) = (Arc::clone(self), Arc::clone(held));
-            tokio::spawn(async move {
+            async move {
                 let vector = vec![1.0; held.config().dim as usize];
                 let deadline = Duration::from_secs(BUILD_SECS_MAX);
-                // The first search has it built. How that goes shows in what Quiver says of the collection.
                 if let Err(error) = inner.look(&held, &vector, deadline).await {
-                    tracing::warn!(
-                        ?error,
-                        "Quiver has not built its index; the next search tries again"
-                    );
+                    let next = "the next search tries again";
+                    tracing::warn!(?error, "Quiver has not built its index; {next}");
+                    *held.index.building() = None;
                 }
-                held.index.is_building.store(false, Ordering::Release);
-            });
-        }
-        Ok(false)
+            }
+        });
+        *building = Some(Building { began, search: search.abort_handle() });
     }
 
     /// Quiver's hits near a vector, by its index alone.
@@ -121,6 +147,7 @@ impl Inner {
         begun: Begun,
         written: Vec<Became>,
         carried: Carried,
+        witness: Option<&Witness>,
     ) {
         let mut recent = held.index.recent();
         let is_small = held.floats() * 2 <= self.options.exact_floats_max as u64;
@@ -129,7 +156,7 @@ impl Inner {
             return;
         }
         let (before, points) = (recent.len(), written.len());
-        recent.end(held.config().metric, begun, written, carried);
+        recent.end(held.config().metric, begun, written, carried, witness);
         // An index of another kind would be built anew for it, and so would one that doesn't have a batch yet.
         let is_kept_up = held.config().index == IndexKind::Hnsw && points < BULK_POINTS_MIN;
         let is_time = (before + points) / (POINTS_MAX / 8) > before / (POINTS_MAX / 8);
@@ -139,10 +166,23 @@ impl Inner {
         }
     }
 
+    /// Asks the index for a point that is to be written, when that can tell how far it is.
+    pub async fn witness(&self, held: &Held, upserts: &[StoredPoint]) -> Option<Witness> {
+        let is_seen = held.index.seen_at.load(Ordering::Acquire) == self.server.silences() + 1;
+        let point = upserts.last().filter(|_| is_seen && held.config().index == IndexKind::Hnsw)?;
+        let witness = {
+            let mut recent = held.index.recent();
+            recent.needs_witness().then(|| recent.asks_for(point.id.clone()))?
+        };
+        let hits = self.look(held, &point.body.vector(), self.options.read_deadline).await.ok()?;
+        hits.iter().all(|hit| hit.id != point.id).then_some(witness)
+    }
+
     /// Looks, in the background, how far the index is.
     fn look_for_marks(self: &Arc<Self>, held: &Arc<Held>) {
+        let is_seen = held.index.seen_at.load(Ordering::Acquire) == self.server.silences() + 1;
         let marks = held.index.recent().marks();
-        if marks.is_empty() || held.index.is_looking.swap(true, Ordering::AcqRel) {
+        if !is_seen || marks.is_empty() || held.index.is_looking.swap(true, Ordering::AcqRel) {
             return;
         }
         let (inner, held) = (Arc::clone(self), Arc::clone(held));

@@ -3,6 +3,11 @@
 //! Quiver's index lags after a point was overwritten, and doesn't say how far. But a point that it shows, and can't have shown
 //! before the last write to it, proves that it has that write; and Quiver makes an index from one state, so it has all that was
 //! written before, too. Such a write is a *mark*. What no mark has vouched for yet is kept here, to be merged into searches.
+//!
+//! What isn't kept any more may have been anything: the index may still have a point that was deleted then. So behind it only a
+//! *witness* can be a mark, a point that the index was asked for, and didn't show, just before it was written. One that shows up proves
+//! that the index was replaced since; that may have been begun earlier. Quiver begins the next one when that is done, so the
+//! second witness that shows up proves that the index has all that was forgotten.
 
 use std::collections::BTreeMap;
 
@@ -17,8 +22,8 @@ const BYTES_MAX: usize = 32 * 1024 * 1024;
 /// How far a score that Quiver calculates may be from ours, as a part of the score.
 const SCORE_SLACK: f32 = 1e-4;
 
-/// Counts the beginnings and ends of writes.
-type Moment = u64;
+/// Counts the beginnings and ends of writes, and of questions to the index.
+pub type Moment = u64;
 
 /// When a write began.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +51,8 @@ fn size(id: &PointId, body: Option<&PointBody>) -> usize {
 struct Kept {
     begun: Moment,
     done: Moment,
+    /// Its place in its request.
+    place: usize,
     /// `None`: it is deleted.
     row: Option<Row>,
     bytes: usize,
@@ -63,7 +70,8 @@ enum Proof {
 /// How a write was carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Carried {
-    /// Certainly, at one moment: in one request.
+    /// Certainly, in one request. An index that is made from one state may be added to one by one, up to a point that it can only
+    /// take in when it is made anew: it has what is in front of any that it has.
     AtOnce,
     /// Certainly, piece by piece.
     InPieces,
@@ -76,8 +84,8 @@ pub enum Carried {
 struct Sign {
     id: PointId,
     proof: Proof,
-    /// Whoever sees it sees all of the same write.
-    at_once: bool,
+    /// Whoever sees it sees those of its write up to this place.
+    place: Option<usize>,
 }
 
 /// A mark, to be searched for.
@@ -86,7 +94,7 @@ pub struct Mark {
     id: PointId,
     begun: Moment,
     proof: Proof,
-    at_once: bool,
+    place: Option<usize>,
     pub vector: Vec<f32>,
 }
 
@@ -101,6 +109,28 @@ impl Mark {
     }
 }
 
+/// What the index may lack though it isn't kept.
+#[derive(Clone, Copy, Debug)]
+struct Forgotten {
+    /// All that was done until then.
+    until: Moment,
+    /// When a witness was seen first.
+    first_seen: Option<Moment>,
+}
+
+impl Forgotten {
+    fn until(until: Moment) -> Self {
+        Self { until, first_seen: None }
+    }
+}
+
+/// A point that the index didn't show before it was written.
+pub struct Witness {
+    id: PointId,
+    /// When it was asked for.
+    asked: Moment,
+}
+
 /// What was written to one collection.
 #[derive(Default)]
 pub struct Recent {
@@ -111,14 +141,13 @@ pub struct Recent {
     bytes: usize,
     /// By when their writes began.
     marks: BTreeMap<Moment, Sign>,
-    /// What was written until then isn't kept here, and may not be in the index.
-    forgotten: Option<Moment>,
+    forgotten: Option<Forgotten>,
 }
 
 impl Recent {
     /// Of a collection that was written to before anybody kept count.
     pub fn of_unknown() -> Self {
-        Self { forgotten: Some(0), ..Self::default() }
+        Self { forgotten: Some(Forgotten::until(0)), ..Self::default() }
     }
 
     /// Whether all that the index may lack is kept here.
@@ -150,13 +179,14 @@ impl Recent {
 
     /// The mark whose write began then, if it is one still.
     pub fn mark(&self, begun: u64) -> Option<Mark> {
-        let Sign { id, proof, at_once } = self.marks.get(&begun)?.clone();
+        let Sign { id, proof, place } = self.marks.get(&begun)?.clone();
         let row = self.kept.get(&id)?.row.as_ref()?;
         let vector = row.vector.clone()?;
-        Some(Mark { id, begun, proof, at_once, vector })
+        Some(Mark { id, begun, proof, place, vector })
     }
 
-    fn tick(&mut self) -> Moment {
+    /// Now; all that is done was done before.
+    pub fn tick(&mut self) -> Moment {
         self.now += 1;
         self.now
     }
@@ -166,21 +196,39 @@ impl Recent {
         Begun(self.tick())
     }
 
+    /// Whether nothing will ever be known without a witness.
+    pub fn needs_witness(&self) -> bool {
+        self.forgotten.is_some() && self.marks.is_empty()
+    }
+
+    /// The index is about to be asked for a point that is to be written.
+    pub fn asks_for(&mut self, id: PointId) -> Witness {
+        Witness { id, asked: self.tick() }
+    }
+
     /// It was answered.
-    pub fn end(&mut self, metric: Metric, begun: Begun, written: Vec<Became>, carried: Carried) {
+    pub fn end(
+        &mut self,
+        metric: Metric,
+        begun: Begun,
+        written: Vec<Became>,
+        carried: Carried,
+        witness: Option<&Witness>,
+    ) {
         let more: usize = written.iter().map(Became::bytes).sum();
         if self.kept.len() + written.len() > POINTS_MAX || self.bytes + more > BYTES_MAX {
             self.forget();
         }
         let done = self.tick();
         self.done = done;
-        for Became { id, old, new } in written {
+        for (place, Became { id, old, new }) in written.into_iter().enumerate() {
             let was_kept = self.remove(&id);
             let proof = new.as_ref().and_then(|new| proof(metric, old.as_ref(), new));
             // The index may have any of the points that it was since.
-            if let Some(proof) = proof.filter(|_| carried != Carried::Perhaps && !was_kept) {
-                let at_once = carried == Carried::AtOnce;
-                self.marks.entry(begun.0).or_insert(Sign { id: id.clone(), proof, at_once });
+            let may_prove = carried != Carried::Perhaps && !was_kept && self.takes(&id, witness);
+            if let Some(proof) = proof.filter(|_| may_prove) {
+                let place = (carried == Carried::AtOnce).then_some(place);
+                self.marks.insert(begun.0, Sign { id: id.clone(), proof, place });
             }
             let bytes = size(&id, new.as_ref());
             let row = new.map(|body| Row {
@@ -190,25 +238,54 @@ impl Recent {
                 score: None,
             });
             self.bytes += bytes;
-            self.kept.insert(id, Kept { begun: begun.0, done, row, bytes });
+            self.kept.insert(id, Kept { begun: begun.0, done, place, row, bytes });
         }
         if self.kept.len() > POINTS_MAX || self.bytes > BYTES_MAX {
             self.forget();
         }
     }
 
+    /// Whether a point can be a mark, as far as what was forgotten goes.
+    fn takes(&self, id: &PointId, witness: Option<&Witness>) -> bool {
+        self.forgotten.is_none_or(|Forgotten { until, first_seen }| {
+            let since = first_seen.unwrap_or(until);
+            witness.is_some_and(|witness| witness.id == *id && witness.asked > since)
+        })
+    }
+
     /// The index has this mark's write, and all that was done before it.
     pub fn confirm(&mut self, mark: &Mark) {
+        if let Some(Forgotten { until, first_seen }) = self.forgotten {
+            if mark.begun < first_seen.unwrap_or(until) {
+                return; // It is of before all was forgotten, or before the first one was seen.
+            }
+            if first_seen.is_none() {
+                let first_seen = Some(self.tick());
+                self.forgotten = Some(Forgotten { until, first_seen });
+                self.marks.clear();
+                return;
+            }
+        }
         self.kept.retain(|id, kept| {
-            let is_it = kept.begun == mark.begun && (mark.at_once || *id == mark.id);
-            let stays = kept.done > mark.begun && !is_it;
+            let is_it = *id == mark.id || mark.place.is_some_and(|place| kept.place <= place);
+            let stays = kept.done > mark.begun && !(kept.begun == mark.begun && is_it);
             self.bytes -= if stays { 0 } else { kept.bytes };
             stays
         });
         self.marks.retain(|begun, sign| *begun > mark.begun && self.kept.contains_key(&sign.id));
-        if self.forgotten.is_some_and(|forgotten| forgotten < mark.begun) {
-            self.forgotten = None;
-        }
+        self.forgotten = None;
+    }
+
+    /// The index has all that was done until then.
+    pub fn has_all_until(&mut self, then: Moment) {
+        self.kept.retain(|_, kept| {
+            let stays = kept.done > then;
+            self.bytes -= if stays { 0 } else { kept.bytes };
+            stays
+        });
+        // Whoever had it made goes on with that for a while: only what comes from now on can show that it's over.
+        self.marks.clear();
+        self.forgotten = self.forgotten.filter(|forgotten| forgotten.until > then);
     }
 
     /// A write was answered of which nothing is kept, nor of what was before.
@@ -220,7 +297,8 @@ impl Recent {
     /// Keeps nothing of what was written so far.
     fn forget(&mut self) {
         let (now, done) = (self.now, self.done);
-        *self = Self { now, done, forgotten: Some(done), ..Self::default() };
+        let forgotten = Some(Forgotten::until(done));
+        *self = Self { now, done, forgotten, ..Self::default() };
     }
 
     /// Whether it was there.
@@ -260,7 +338,7 @@ mod tests {
     fn write(recent: &mut Recent, id: &str, old: Option<f32>, new: Option<f32>) {
         let begun = recent.begin();
         let written = Became { id: PointId::from(id), old: old.map(body), new: new.map(body) };
-        recent.end(Metric::L2, begun, vec![written], Carried::InPieces);
+        recent.end(Metric::L2, begun, vec![written], Carried::InPieces, None);
     }
 
     fn shown(id: &str, score: f32) -> Row {
@@ -280,7 +358,7 @@ mod tests {
         let late = recent.begin();
         write(&mut recent, "c", Some(5.0), None);
         let other = Became { id: PointId::from("d"), old: None, new: Some(body(6.0)) };
-        recent.end(Metric::L2, late, vec![other], Carried::InPieces);
+        recent.end(Metric::L2, late, vec![other], Carried::InPieces, None);
         assert!(!mark.is_proved_by(&[shown("a", 0.0)]), "it must be itself that is shown");
         assert!(mark.is_proved_by(&[shown("a", 0.0), shown("b", 7.0)]));
         recent.confirm(&mark);
@@ -293,19 +371,24 @@ mod tests {
         assert_eq!(recent.ids().map(PointId::as_str).collect::<Vec<_>>(), ["c"]);
     }
 
+    /// Quiver's index takes in new points one by one, and waits to be made anew from the first on that it had.
     #[test]
-    fn a_mark_vouches_for_the_others_of_its_request() {
-        let three = || {
-            let of = |id: &str| Became { id: PointId::from(id), old: None, new: Some(body(1.0)) };
-            ["a", "b", "c"].map(of).to_vec()
-        };
-        for (carried, left) in [(Carried::AtOnce, 0), (Carried::InPieces, 2)] {
+    fn a_mark_vouches_for_those_in_front_of_it_in_its_request() {
+        let new = |id: &str| Became { id: PointId::from(id), old: None, new: Some(body(1.0)) };
+        let same = |id: &str| Became { old: Some(body(1.0)), ..new(id) };
+        let requests = [
+            (Carried::AtOnce, vec![new("a"), new("b"), new("c")], vec![]),
+            (Carried::AtOnce, vec![new("a"), new("b"), same("c")], vec!["c"]),
+            (Carried::InPieces, vec![new("a"), new("b"), new("c")], vec!["a", "b"]),
+        ];
+        for (carried, written, left) in requests {
             let mut recent = Recent::default();
             let begun = recent.begin();
-            recent.end(Metric::L2, begun, three(), carried);
+            recent.end(Metric::L2, begun, written, carried, None);
             let mark = newest(&recent);
             recent.confirm(&mark);
-            assert_eq!((recent.len(), recent.bytes == 0), (left, left == 0));
+            assert_eq!(recent.ids().map(PointId::as_str).collect::<Vec<_>>(), left);
+            assert_eq!(recent.bytes == 0, left.is_empty());
         }
     }
 
@@ -333,12 +416,60 @@ mod tests {
         let mut recent = Recent::default();
         let begun = recent.begin();
         let written = Became { id: PointId::from("a"), old: None, new: Some(body(1.0)) };
-        recent.end(Metric::L2, begun, vec![written], Carried::Perhaps);
+        recent.end(Metric::L2, begun, vec![written], Carried::Perhaps, None);
         assert!(recent.marks().is_empty() && recent.len() == 1);
     }
 
+    /// Writes a point that the index was asked for before, and didn't show.
+    fn witness(recent: &mut Recent, id: &str) -> Option<Mark> {
+        let witness = recent.asks_for(PointId::from(id));
+        write_after(recent, id, Some(&witness))
+    }
+
+    fn write_after(recent: &mut Recent, id: &str, witness: Option<&Witness>) -> Option<Mark> {
+        let begun = recent.begin();
+        let written = Became { id: PointId::from(id), old: None, new: Some(body(1.0)) };
+        recent.end(Metric::L2, begun, vec![written], Carried::AtOnce, witness);
+        recent.mark(*recent.marks().last()?)
+    }
+
     #[test]
-    fn when_there_are_too_many_only_the_newest_are_kept_until_a_mark_of_theirs_was_seen() {
+    fn what_was_forgotten_is_there_once_two_witnesses_were_seen_one_after_the_other() {
+        let mut recent = Recent::of_unknown();
+        assert!(recent.needs_witness());
+        assert!(write_after(&mut recent, "a", None).is_none(), "it may be one of before");
+        let first = witness(&mut recent, "b").unwrap();
+        assert!(!recent.needs_witness());
+        let early = recent.asks_for(PointId::from("c"));
+        recent.confirm(&first);
+        assert!(!recent.is_whole() && recent.needs_witness() && recent.len() == 2);
+        assert!(write_after(&mut recent, "c", Some(&early)).is_none(), "asked for too early");
+        recent.confirm(&first);
+        assert!(!recent.is_whole(), "the same one proves nothing more");
+        let second = witness(&mut recent, "d").unwrap();
+        write(&mut recent, "e", None, Some(1.0));
+        recent.confirm(&second);
+        assert!(recent.is_whole());
+        assert_eq!(recent.ids().map(PointId::as_str).collect::<Vec<_>>(), ["e"]);
+    }
+
+    #[test]
+    fn what_was_done_before_the_index_was_begun_is_in_it() {
+        let mut recent = Recent::of_unknown();
+        write(&mut recent, "a", None, Some(1.0));
+        let began = recent.tick();
+        write(&mut recent, "b", None, Some(1.0));
+        recent.has_all_until(began);
+        assert!(recent.is_whole());
+        assert_eq!(recent.ids().map(PointId::as_str).collect::<Vec<_>>(), ["b"]);
+        let began = recent.tick();
+        recent.pass_over();
+        recent.has_all_until(began);
+        assert!(!recent.is_whole(), "that was later");
+    }
+
+    #[test]
+    fn when_there_are_too_many_only_the_newest_are_kept() {
         let mut recent = Recent::default();
         let batch = |from: usize| {
             let of = |n: usize| Became {
@@ -349,19 +480,17 @@ mod tests {
             (from..from + POINTS_MAX / 2 + 1).map(of).collect::<Vec<_>>()
         };
         let begun = recent.begin();
-        recent.end(Metric::L2, begun, batch(0), Carried::InPieces);
+        recent.end(Metric::L2, begun, batch(0), Carried::InPieces, None);
         let early = newest(&recent);
         assert!(recent.is_whole());
         let begun = recent.begin();
-        recent.end(Metric::L2, begun, batch(POINTS_MAX), Carried::InPieces);
+        recent.end(Metric::L2, begun, batch(POINTS_MAX), Carried::InPieces, None);
         assert!(!recent.is_whole() && recent.len() == POINTS_MAX / 2 + 1, "the newest are kept");
-        let mark = newest(&recent);
         recent.confirm(&early);
-        assert!(!recent.is_whole(), "it vouches for nothing of what was forgotten");
-        recent.confirm(&mark);
-        assert!(recent.is_whole(), "it was begun when all that was forgotten was done");
+        assert!(recent.needs_witness(), "it vouches for nothing of what was forgotten");
         let begun = recent.begin();
-        recent.end(Metric::L2, begun, [batch(0), batch(POINTS_MAX)].concat(), Carried::InPieces);
+        let all = [batch(0), batch(POINTS_MAX)].concat();
+        recent.end(Metric::L2, begun, all, Carried::InPieces, None);
         assert!(
             !recent.is_whole() && recent.len() == 0 && recent.bytes == 0,
             "more than it may keep"

@@ -41,6 +41,8 @@ fn the_best_come_first_in_the_direction_of_the_metric() {
 fn what_shards_should_never_answer_is_an_error_that_names_the_point() {
     let twice = best(vec![vec![hit("a", 1.0)], vec![hit("a", 2.0)]], 5, true);
     assert_eq!(twice, Err(MergeError::Twice { id: "a".into() }));
+    let one = best(vec![vec![hit("a", 1.0), hit("a", 2.0)], vec![hit("b", 1.5)]], 5, true);
+    assert_eq!(one, Err(MergeError::TwiceInOne { id: "a".into() }));
     let unordered = best(vec![vec![hit("a", 2.0), hit("b", 1.0)]], 5, true);
     assert_eq!(unordered, Err(MergeError::OutOfOrder { id: "b".into() }));
     let no_number = best(vec![vec![hit("a", f64::NAN)]], 5, true);

@@ -100,7 +100,7 @@ impl Router {
     /// It was not answered.
     pub async fn get(&self, id: &str) -> Result<Option<Point>, Miss> {
         let path = format!("/v1/collections/{COLLECTION}/points/{}", segment(id));
-        self.ask_maybe(Method::GET, &path, None).await
+        self.ask_maybe(Method::GET, &path, None).await.map(Result::ok)
     }
 
     /// # Errors
@@ -153,16 +153,16 @@ impl Router {
         body: Option<&Value>,
     ) -> Result<T, Miss> {
         let answer = self.ask_maybe(method, path, body).await?;
-        answer.ok_or_else(|| Miss::Refused(format!("404 for {path}")))
+        answer.map_err(|said| Miss::Refused(format!("404 for {path}: {said}")))
     }
 
-    /// `None` for a point that is absent: a 404.
+    /// What there is; or what a 404 says, which a get has for a point that is absent.
     async fn ask_maybe<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &str,
         body: Option<&Value>,
-    ) -> Result<Option<T>, Miss> {
+    ) -> Result<Result<T, String>, Miss> {
         let mut request = self.http.request(method, format!("{}{path}", self.url));
         if let Some(body) = body {
             request = request.json(body);
@@ -175,9 +175,9 @@ impl Router {
         let body = response.bytes().await.map_err(|error| Miss::Unknown(error.to_string()))?;
         match status {
             status if status.is_success() => serde_json::from_slice(&body)
-                .map(Some)
+                .map(Ok)
                 .map_err(|error| Miss::Unknown(format!("{path}: {error}"))),
-            StatusCode::NOT_FOUND => Ok(None),
+            StatusCode::NOT_FOUND => Ok(Err(refusal(status, &body).to_string())),
             StatusCode::BAD_GATEWAY
             | StatusCode::GATEWAY_TIMEOUT
             | StatusCode::INTERNAL_SERVER_ERROR => {

@@ -210,6 +210,7 @@ impl<'a> Story<'a> {
         crash: Crash,
     ) -> anyhow::Result<()> {
         let began = world.clock.now();
+        world.tally().step_begins(step);
         let mut body = body.clone();
         if crash != Crash::None {
             body["limits"] = self.slow(world, body.get("shards").is_some());

@@ -72,13 +72,18 @@ pub struct Tally {
     outages: Vec<Outage>,
     broken: BTreeMap<&'static str, u64>,
     examples: Vec<String>,
+    /// The last step of the story that began.
+    step: String,
 }
 
 impl Tally {
     pub fn answered(&mut self, kind: Kind, began: Time, ended: Time, failure: Option<&str>) {
         match failure {
             None => self.answered.push(Answered { kind, began, ended }),
-            Some(why) => self.failed.push(Failed { began, ended, why: why.to_owned() }),
+            Some(why) => {
+                let why = self.placed(why);
+                self.failed.push(Failed { began, ended, why });
+            }
         }
     }
 
@@ -92,18 +97,30 @@ impl Tally {
             (Broken::Doubled, _) => "duplicate_hits",
         };
         *self.broken.entry(name).or_default() += 1;
-        self.example(format!("{name}: {example}"));
+        self.example(&format!("{name}: {example}"));
     }
 
     /// Another promise was broken, for which the report has no count of its own.
     pub fn note(&mut self, what: String) {
         *self.broken.entry("other").or_default() += 1;
-        self.example(what);
+        self.example(&what);
     }
 
-    fn example(&mut self, text: String) {
+    /// What breaks from now on is said to have come after the beginning of this step.
+    pub fn step_begins(&mut self, step: &str) {
+        step.clone_into(&mut self.step);
+    }
+
+    fn placed(&self, text: &str) -> String {
+        if self.step.is_empty() {
+            return text.to_owned();
+        }
+        format!("{text} (after {:?} began)", self.step)
+    }
+
+    fn example(&mut self, text: &str) {
         if self.examples.len() < EXAMPLES_MAX {
-            self.examples.push(text);
+            self.examples.push(self.placed(text));
         }
     }
 
@@ -188,11 +205,13 @@ mod tests {
         tally.answered(Kind::Get, Time(150), Time(160), Some("refused"));
         tally.outage_ends(Time(200));
         tally.answered(Kind::Get, Time(50), Time(60), Some("before"));
+        tally.step_begins("a drain");
         tally.answered(Kind::Get, Time(201 + OUTAGE_SLACK_MS), Time(9_999), Some("after"));
         let counts = tally.counts();
         assert_eq!((counts.failed_requests, counts.excused_requests), (2, 2));
         assert!(tally.is_broken());
-        assert_eq!(tally.examples(), ["failed, 1 times: after", "failed, 1 times: before"]);
+        let after = r#"failed, 1 times: after (after "a drain" began)"#;
+        assert_eq!(tally.examples(), [after, "failed, 1 times: before"]);
     }
 
     #[test]
