@@ -10,6 +10,7 @@ mod catalogue;
 mod combine;
 mod documents;
 mod follower;
+mod foreseen;
 mod index;
 mod log;
 mod look;
@@ -45,6 +46,7 @@ pub use many::{ManyReads, ReadError, ReadPoint, ReadingMany};
 use apply::Stripes;
 use catalogue::Entry;
 use combine::Queue;
+use foreseen::Foreseen;
 use index::IndexState;
 use log::Log;
 use look::Lookers;
@@ -122,6 +124,7 @@ struct Held {
     windows: Windows,
     stripes: Stripes,
     queue: Queue,
+    foreseen: Foreseen,
     lookers: Lookers,
     /// About how many points there are: decides only how a search is carried out.
     points: AtomicU64,
@@ -141,6 +144,7 @@ impl Held {
             windows,
             stripes,
             queue,
+            foreseen: Foreseen::default(),
             lookers: Lookers::default(),
             points,
             is_dropping,
@@ -317,6 +321,12 @@ impl Engine for Quiver {
                 Err(EngineError::Unknown(format!("the write broke off: {error}")))
             })
         })
+    }
+
+    fn foresee(&self, id: CollectionId, points: &[StoredPoint]) {
+        if let Ok(held) = self.inner.held(id) {
+            held.foreseen.add(held.config(), points);
+        }
     }
 
     fn get(&self, id: CollectionId, ids: Vec<PointId>) -> Reply<'_, Vec<Option<StoredPoint>>> {

@@ -21,7 +21,7 @@ use sheaf_engines::{Engine, SparseEngine};
 use sheaf_gate::{Answer, Event, Token};
 use sheaf_map::Map;
 use sheaf_protocol::{
-    Directive, DirectiveRefusal, Frame, FrameRefusal, GateReport, Stage, Verdict,
+    Content, Directive, DirectiveRefusal, Frame, FrameRefusal, GateReport, Stage, Verdict,
 };
 use sheaf_types::{CollectionConfig, CollectionId, Time};
 use tokio::sync::{Notify, watch};
@@ -139,6 +139,9 @@ impl GateHost {
     /// The gate is stopping; the frame may have been carried out.
     pub async fn frame(&self, frame: Frame) -> Result<Result<Verdict, FrameRefusal>, Stopping> {
         let frame = Box::new(frame);
+        if let Content::Replace { range, points } = &frame.content {
+            self.engine().foresee(range.collection, points);
+        }
         match self.ask(|token| Event::FrameArrived { token, frame }).await {
             Some(Answer::Frame(answer)) => Ok(answer),
             _ => Err(Stopping),

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde::Deserialize;
-use sheaf_types::{CollectionConfig, CollectionId, PointBody, PointHash, PointId, StoredPoint};
+use sheaf_types::{CollectionId, PointBody, PointHash, PointId, StoredPoint};
 use tokio::sync::{Mutex, MutexGuard};
 use tracing::warn;
 
@@ -144,7 +144,7 @@ impl Inner {
                     Err(EngineError::Unknown("the write broke off with another".to_owned()))
                 });
             };
-            let requests = requests(held.config(), &group.differences);
+            let requests = requests(held, &group.differences).await;
             let sent = self.send_all(&mut log, held, &requests).await;
             drop(log);
             self.answer(held, group.writes, &requests, sent).await;
@@ -166,7 +166,7 @@ impl Inner {
             && is_refused(failed)
         {
             for Waiting { differences, answer } in writes {
-                let requests = self::requests(held.config(), &differences);
+                let requests = self::requests(held, &differences).await;
                 let sent = {
                     let mut log = self.log.lock().await;
                     self.send_all(&mut log, held, &requests).await
@@ -334,11 +334,10 @@ fn differences(before: &BTreeMap<&PointId, Option<PointHash>>, writes: &[Write])
 }
 
 /// The requests that carry them out.
-fn requests(config: &CollectionConfig, differences: &Differences) -> Vec<Request> {
-    let mut requests: Vec<Request> = wire::upsert_requests(config, differences.upserts.iter())
-        .into_iter()
-        .map(|(points, body)| Request { method: Method::POST, body, points })
-        .collect();
+async fn requests(held: &Held, differences: &Differences) -> Vec<Request> {
+    let upserts = held.foreseen.bodies(held.config(), &differences.upserts).await;
+    let upsert = |(points, body)| Request { method: Method::POST, body, points };
+    let mut requests: Vec<Request> = upserts.into_iter().map(upsert).collect();
     for chunk in differences.deletes.chunks(wire::REQUEST_POINTS_MAX) {
         let body = wire::delete_request(chunk);
         requests.push(Request { method: Method::DELETE, body, points: chunk.len() });

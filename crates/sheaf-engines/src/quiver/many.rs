@@ -19,12 +19,12 @@ use super::{Held, Inner, READS_AT_ONCE};
 use crate::EngineError;
 
 /// Requests of many points at the same time.
-const MANY_AT_ONCE: usize = 2;
+pub const MANY_AT_ONCE: usize = 2;
 /// Fewer are asked for over REST, one by one: of single gets over gRPC 772 to 3,302 were answered in a second, over REST 8,419.
 /// Source: `cargo xtask bench engines`.
 const MANY_POINTS_MIN: usize = 64;
 /// Points of one request, and bytes of their vectors, of documents of all, about.
-const MANY_POINTS: usize = 1_000;
+const MANY_POINTS: usize = 1_024;
 const MANY_BYTES: usize = 2 * 1024 * 1024;
 /// Documents of one request, before it is known how large they are.
 const FIRST_DOCUMENTS: usize = 16;

@@ -11,10 +11,11 @@ use std::ops::{Bound, ControlFlow};
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 use sheaf_types::{PointBody, PointHash, PointId, StoredPoint};
 
-use super::many::points_at_once;
+use super::many::{MANY_AT_ONCE, points_at_once};
 use super::server::CallError;
 use super::wire::{Row, read_rows_of};
 use super::{Held, Inner};
@@ -67,6 +68,9 @@ enum Known {
     /// It was written since, or only its id was shown: it has to be read.
     Unread,
 }
+
+/// Points as they are; `None`: it is gone.
+type Block = Vec<(PointId, Option<(PointHash, PointBody)>)>;
 
 /// All points with ids behind `after`, up to `through`.
 struct Window {
@@ -399,8 +403,13 @@ impl Inner {
                 })?
             }
         };
-        for block in next.points.chunks(points_at_once(held)) {
-            if self.add_to_page(held, &scan, block, &mut page).await?.is_break() {
+        // A page with bodies may be full with the first block; then the next one would be read in vain.
+        let at_once = if scan.bodies { 1 } else { MANY_AT_ONCE };
+        let blocks: Vec<_> = next.points.chunks(points_at_once(held)).map(<[_]>::to_vec).collect();
+        let reads = blocks.into_iter().map(|block| self.fresh(held, block));
+        let mut reads = std::pin::pin!(stream::iter(reads).buffered(at_once));
+        while let Some(block) = reads.try_next().await? {
+            if add_to_page(&scan, block, &mut page).is_break() {
                 return Ok(page);
             }
         }
@@ -414,35 +423,6 @@ impl Inner {
             }
         };
         Ok(page)
-    }
-
-    /// Adds those of the points that the scan wants, until the page is full.
-    async fn add_to_page(
-        &self,
-        held: &Held,
-        scan: &Scan,
-        block: &[(PointId, Known)],
-        page: &mut ScanPage,
-    ) -> Result<ControlFlow<()>, EngineError> {
-        let read = self.fresh(held, block).await?;
-        let size = |id: &PointId, body: &PointBody| id.as_str().len() + body.as_bytes().len();
-        let bodies = page.points.iter().filter_map(|point| Some((&point.id, point.body.as_ref()?)));
-        let mut bytes: usize = bodies.map(|(id, body)| size(id, body)).sum();
-        for ((id, known), read) in block.iter().zip(read) {
-            if let Some((hash, body)) = read.or_else(|| known.point())
-                && scan.filter.as_ref().is_none_or(|filter| filter.holds_for_text(body.payload()))
-            {
-                let size = size(id, &body);
-                if scan.bodies && !page.points.is_empty() && bytes + size > scan.bytes_max {
-                    return Ok(ControlFlow::Break(()));
-                }
-                bytes += size;
-                let body = scan.bodies.then_some(body);
-                page.points.push(ScannedPoint { id: id.clone(), hash, body });
-            }
-            page.looked_through = Some(id.clone());
-        }
-        Ok(ControlFlow::Continue(()))
     }
 
     /// The points with these ids, which nobody may write meanwhile. Those that a window knows aren't asked for: a recipient has just
@@ -463,20 +443,20 @@ impl Inner {
         Ok(known.into_iter().map(point).collect())
     }
 
-    /// Those of the points that have to be read, as they are now.
+    /// The points as they are now: those that nobody knows are read.
     async fn fresh(
         &self,
         held: &Held,
-        points: &[(PointId, Known)],
-    ) -> Result<Vec<Option<(PointHash, PointBody)>>, EngineError> {
+        points: Vec<(PointId, Known)>,
+    ) -> Result<Block, EngineError> {
         let unread = points.iter().filter(|(_, known)| matches!(known, Known::Unread));
         let unread: Vec<PointId> = unread.map(|(id, _)| id.clone()).collect();
         let mut read = self.read(held, unread).await?.into_iter();
-        let fresh = |(_, known): &(PointId, Known)| match known {
-            Known::Point(..) => None,
-            Known::Unread => read.next().flatten().map(|point| (point.hash, point.body)),
+        let fresh = |(id, known)| match known {
+            Known::Point(hash, body) => (id, Some((hash, body))),
+            Known::Unread => (id, read.next().flatten().map(|point| (point.hash, point.body))),
         };
-        Ok(points.iter().map(fresh).collect())
+        Ok(points.into_iter().map(fresh).collect())
     }
 
     /// Shows every point to `see`, as far as Quiver can tell that the filter may hold for it.
@@ -533,13 +513,26 @@ impl Inner {
     }
 }
 
-impl Known {
-    fn point(&self) -> Option<(PointHash, PointBody)> {
-        match self {
-            Self::Point(hash, body) => Some((*hash, body.clone())),
-            Self::Unread => None,
+/// Adds those of the points that the scan wants, until the page is full.
+fn add_to_page(scan: &Scan, block: Block, page: &mut ScanPage) -> ControlFlow<()> {
+    let size = |id: &PointId, body: &PointBody| id.as_str().len() + body.as_bytes().len();
+    let bodies = page.points.iter().filter_map(|point| Some((&point.id, point.body.as_ref()?)));
+    let mut bytes: usize = bodies.map(|(id, body)| size(id, body)).sum();
+    for (id, point) in block {
+        if let Some((hash, body)) = point
+            && scan.filter.as_ref().is_none_or(|filter| filter.holds_for_text(body.payload()))
+        {
+            let size = size(&id, &body);
+            if scan.bodies && !page.points.is_empty() && bytes + size > scan.bytes_max {
+                return ControlFlow::Break(());
+            }
+            bytes += size;
+            let body = scan.bodies.then_some(body);
+            page.points.push(ScannedPoint { id: id.clone(), hash, body });
         }
+        page.looked_through = Some(id);
     }
+    ControlFlow::Continue(())
 }
 
 /// Points in one page: as many as are not too many bytes.

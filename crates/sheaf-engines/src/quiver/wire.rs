@@ -140,23 +140,28 @@ pub fn upsert_requests<'a>(
     config: &CollectionConfig,
     points: impl Iterator<Item = &'a StoredPoint>,
 ) -> Vec<(usize, Bytes)> {
+    const HEAD: &str = r#"{"points":["#;
     let mut requests = Vec::new();
-    let (mut count, mut text) = (0, String::new());
+    let (mut count, mut text) = (0, String::from(HEAD));
+    let finish = |count, mut text: String| {
+        text.push_str("]}");
+        (count, Bytes::from(text))
+    };
     for point in points {
-        let one = point_text(config, point);
-        let is_full = count == REQUEST_POINTS_MAX || text.len() + one.len() > REQUEST_BYTES_MAX;
-        if count > 0 && is_full {
-            requests.push((count, finished("points", &text)));
-            (count, text) = (0, String::new());
-        }
+        let start = text.len();
         if count > 0 {
             text.push(',');
         }
-        text.push_str(&one);
+        push_point(&mut text, config, point);
+        if count > 0 && (count == REQUEST_POINTS_MAX || text.len() > REQUEST_BYTES_MAX) {
+            let next = text.split_off(start);
+            requests.push(finish(count, text));
+            (count, text) = (0, format!("{HEAD}{}", &next[1..]));
+        }
         count += 1;
     }
     if count > 0 {
-        requests.push((count, finished("points", &text)));
+        requests.push(finish(count, text));
     }
     requests
 }
@@ -164,27 +169,21 @@ pub fn upsert_requests<'a>(
 /// The body of one request that deletes these.
 pub fn delete_request(ids: &[PointId]) -> Bytes {
     let texts: Vec<String> = ids.iter().map(|id| Value::from(id.as_str()).to_string()).collect();
-    finished("ids", &texts.join(","))
+    Bytes::from(format!(r#"{{"ids":[{}]}}"#, texts.join(",")))
 }
 
-fn finished(member: &str, items: &str) -> Bytes {
-    Bytes::from(format!(r#"{{"{member}":[{items}]}}"#))
-}
-
-fn point_text(config: &CollectionConfig, point: &StoredPoint) -> String {
+fn push_point(text: &mut String, config: &CollectionConfig, point: &StoredPoint) {
     let (dim, payload) = (config.dim as usize, stored_payload(config, point));
-    let mut text = String::with_capacity(64 + dim * 12 + payload.as_deref().map_or(0, str::len));
     text.push_str("{\"id\":");
     text.push_str(&Value::from(point.id.as_str()).to_string());
     text.push_str(",\"vector\":");
     let vector = point.body.vector();
-    push_vector(&mut text, vector.get(..dim).unwrap_or(&vector));
+    push_vector(text, vector.get(..dim).unwrap_or(&vector));
     if let Some(payload) = payload {
         text.push_str(",\"payload\":");
         text.push_str(&payload);
     }
     text.push('}');
-    text
 }
 
 /// The payload under which Quiver stores the point.
@@ -215,13 +214,33 @@ fn push_number(text: &mut String, number: f32) {
     text.push_str(zmij::Buffer::new().format(number));
     let magnitude = number.abs();
     let is_sure = number == 0.0 || (1e-9..1e15).contains(&magnitude);
-    let again = text[start..].parse::<f64>().map(|read| (read as f32).to_bits());
-    if !is_sure || again != Ok(number.to_bits()) {
+    let again = read_plain(&text[start..]).or_else(|| text[start..].parse().ok());
+    if !is_sure || again.map(|read| (read as f32).to_bits()) != Some(number.to_bits()) {
         // All digits of its exact value as a double: an error in the last bit of that is far from the next float.
         text.truncate(start);
         // Writing to a string can't fail.
         let _ = write!(text, "{:?}", f64::from(number));
     }
+}
+
+/// A decimal without an exponent and of few digits, rounded as every reader does: both numbers of the division are exact.
+fn read_plain(text: &str) -> Option<f64> {
+    const POWERS: [f64; SURE_DIGITS + 1] =
+        [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let (mut mantissa, mut count, mut whole) = (0_u64, 0, None);
+    for byte in digits.bytes() {
+        match byte {
+            b'0'..=b'9' if count < SURE_DIGITS => {
+                mantissa = mantissa * 10 + u64::from(byte - b'0');
+                count += 1;
+            }
+            b'.' if whole.is_none() => whole = Some(count),
+            _ => return None,
+        }
+    }
+    let read = mantissa as f64 / POWERS[count - whole.unwrap_or(count)];
+    Some(if digits.len() < text.len() { -read } else { read })
 }
 
 /// The payload as Quiver shall store it.
@@ -282,6 +301,16 @@ mod tests {
 
     proptest! {
         #[test]
+        fn a_plain_number_is_read_as_the_library_does(
+            whole in "-?[0-9]{1,8}", fraction in proptest::option::of("[0-9]{1,9}"), rest in "(e-?[0-9]|[.]|)",
+        ) {
+            let text = format!("{whole}{}{rest}", fraction.map_or(String::new(), |digits| format!(".{digits}")));
+            if let Some(read) = read_plain(&text) {
+                prop_assert_eq!(Ok(read.to_bits()), text.parse::<f64>().map(f64::to_bits), "{}", text);
+            }
+        }
+
+        #[test]
         fn a_vectors_numbers_survive_a_reader_that_is_wrong_in_the_last_bit(bits in any::<u32>()) {
             let number = f32::from_bits(bits);
             prop_assume!(number.is_finite());
@@ -320,5 +349,12 @@ mod tests {
         let counts: Vec<usize> = requests(&points).iter().map(|(count, _)| *count).collect();
         assert_eq!(counts, [1_000, 1_000, 500]);
         assert!(requests(&[]).is_empty());
+        let ids = |body: &Bytes| {
+            let body: Value = serde_json::from_slice(body).unwrap();
+            let points = body["points"].as_array().unwrap().iter();
+            points.map(|point| point["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        let sent: Vec<String> = requests(&points).iter().flat_map(|(_, body)| ids(body)).collect();
+        assert_eq!(sent, points.iter().map(|point| point.id.to_string()).collect::<Vec<_>>());
     }
 }

@@ -276,6 +276,10 @@ impl Engine for SparseEngine {
         })
     }
 
+    fn foresee(&self, collection: CollectionId, points: &[StoredPoint]) {
+        self.engine.foresee(collection, points);
+    }
+
     fn get(
         &self,
         collection: CollectionId,
