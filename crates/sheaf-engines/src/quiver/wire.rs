@@ -213,34 +213,20 @@ fn push_number(text: &mut String, number: f32) {
     let start = text.len();
     text.push_str(zmij::Buffer::new().format(number));
     let magnitude = number.abs();
-    let is_sure = number == 0.0 || (1e-9..1e15).contains(&magnitude);
-    let again = read_plain(&text[start..]).or_else(|| text[start..].parse().ok());
-    if !is_sure || again.map(|read| (read as f32).to_bits()) != Some(number.to_bits()) {
+    // A reader rounds the decimal to a double, and that to a float. It comes out elsewhere only if the decimal is so near to the
+    // middle n / 2^j of two floats (n < 2^25) that the double is that middle: nearer than 2^-54 of it. With k digits behind the point
+    // they differ by 1 / (n 5^k) of it at least, where j >= k; so k >= 13, which 9 digits from 0.001 on don't have.
+    if (1e-3..1e7).contains(&magnitude) || number == 0.0 {
+        return;
+    }
+    let is_sure = (1e-9..1e15).contains(&magnitude);
+    let again = text[start..].parse::<f64>().map(|read| (read as f32).to_bits());
+    if !is_sure || again != Ok(number.to_bits()) {
         // All digits of its exact value as a double: an error in the last bit of that is far from the next float.
         text.truncate(start);
         // Writing to a string can't fail.
         let _ = write!(text, "{:?}", f64::from(number));
     }
-}
-
-/// A decimal without an exponent and of few digits, rounded as every reader does: both numbers of the division are exact.
-fn read_plain(text: &str) -> Option<f64> {
-    const POWERS: [f64; SURE_DIGITS + 1] =
-        [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
-    let digits = text.strip_prefix('-').unwrap_or(text);
-    let (mut mantissa, mut count, mut whole) = (0_u64, 0, None);
-    for byte in digits.bytes() {
-        match byte {
-            b'0'..=b'9' if count < SURE_DIGITS => {
-                mantissa = mantissa * 10 + u64::from(byte - b'0');
-                count += 1;
-            }
-            b'.' if whole.is_none() => whole = Some(count),
-            _ => return None,
-        }
-    }
-    let read = mantissa as f64 / POWERS[count - whole.unwrap_or(count)];
-    Some(if digits.len() < text.len() { -read } else { read })
 }
 
 /// The payload as Quiver shall store it.
@@ -301,17 +287,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_plain_number_is_read_as_the_library_does(
-            whole in "-?[0-9]{1,8}", fraction in proptest::option::of("[0-9]{1,9}"), rest in "(e-?[0-9]|[.]|)",
+        fn a_vectors_numbers_survive_a_reader_that_is_wrong_in_the_last_bit(
+            bits in prop_oneof![any::<u32>(), (1e-4_f32..10.0).prop_map(f32::to_bits)],
         ) {
-            let text = format!("{whole}{}{rest}", fraction.map_or(String::new(), |digits| format!(".{digits}")));
-            if let Some(read) = read_plain(&text) {
-                prop_assert_eq!(Ok(read.to_bits()), text.parse::<f64>().map(f64::to_bits), "{}", text);
-            }
-        }
-
-        #[test]
-        fn a_vectors_numbers_survive_a_reader_that_is_wrong_in_the_last_bit(bits in any::<u32>()) {
             let number = f32::from_bits(bits);
             prop_assume!(number.is_finite());
             let mut text = String::new();
