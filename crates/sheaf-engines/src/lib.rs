@@ -20,7 +20,7 @@ pub use follower::Follower;
 pub use memory::Memory;
 pub use port::{
     Accept, Adoptable, Bodies, Change, Engine, EngineError, EngineStats, Hit, Reply, Scan,
-    ScanPage, ScannedPoint, Search, Write,
+    ScanPage, ScannedPoint, Search, ShownPoint, Write,
 };
 pub use quiver::{
     ManyReads, Quiver, QuiverFollower, QuiverFollowerOptions, QuiverOptions, ReadError, ReadPoint,

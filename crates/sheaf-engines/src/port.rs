@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use serde_json::value::RawValue;
 use sheaf_types::{
     CollectionConfig, CollectionId, PlacementKey, PointBody, PointHash, PointId, StoredPoint,
 };
@@ -51,6 +52,14 @@ pub trait Engine: Send + Sync + 'static {
         collection: CollectionId,
         ids: Vec<PointId>,
     ) -> Reply<'_, Vec<Option<StoredPoint>>>;
+
+    /// The point with this id, for a client to see; `None`: there is none.
+    fn show(&self, collection: CollectionId, id: PointId) -> Reply<'_, Option<ShownPoint>> {
+        Box::pin(async move {
+            let point = self.get(collection, vec![id]).await?.into_iter().flatten().next();
+            Ok(point.map(|point| ShownPoint::Body(point.body)))
+        })
+    }
 
     /// One page of points in the order of their ids' bytes, from one consistent state.
     fn scan(&self, collection: CollectionId, scan: Scan) -> Reply<'_, ScanPage>;
@@ -130,6 +139,17 @@ impl fmt::Debug for Accept {
             Self::Only(_) => "Accept::Only(..)",
         })
     }
+}
+
+/// What a client is shown of a point.
+#[derive(Clone, Debug)]
+pub enum ShownPoint {
+    Body(PointBody),
+    /// As a database has it that speaks JSON: the array of the vector's numbers, each read as the float that it is, and the canonical payload.
+    Json {
+        vector: Box<RawValue>,
+        payload: Option<String>,
+    },
 }
 
 /// A request for one page of points.

@@ -38,7 +38,7 @@ use sheaf_types::{CollectionConfig, CollectionId, PointId, StoredPoint};
 
 use crate::{
     Accept, Adoptable, Change, Engine, EngineError, EngineStats, Filter, Hit, Reply, Scan,
-    ScanPage, Search, Write,
+    ScanPage, Search, ShownPoint, Write,
 };
 pub use follower::{QuiverFollower, QuiverFollowerOptions};
 pub use many::{ManyReads, ReadError, ReadPoint, ReadingMany};
@@ -228,18 +228,33 @@ impl Inner {
             let rows = wire::read_rows_of(held.config(), &answer)?;
             rows.into_iter().next().filter(|row| row.id == *id)
         } else {
-            let body = match self.get(&catalogue::point_path(held.name(), id)).await {
-                Ok(body) => body,
-                Err(CallError::Refused { status: StatusCode::NOT_FOUND, detail })
-                    if detail.is_empty() =>
-                {
-                    return Ok(None);
-                }
-                Err(error) => return Err(self.missing(held, error)),
-            };
-            Some(wire::read_row(held.config(), &body)?)
+            let answer = self.answer_of(held, id).await?;
+            answer.map(|answer| wire::read_row(held.config(), &answer)).transpose()?
         };
         Ok(row.and_then(|row| row.into_point(held.id())))
+    }
+
+    /// Quiver's answer to a get of this point, `None` when there is none. The id isn't empty.
+    async fn answer_of(&self, held: &Held, id: &PointId) -> Result<Option<Bytes>, EngineError> {
+        match self.get(&catalogue::point_path(held.name(), id)).await {
+            Ok(answer) => Ok(Some(answer)),
+            Err(CallError::Refused { status: StatusCode::NOT_FOUND, detail })
+                if detail.is_empty() =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(self.missing(held, error)),
+        }
+    }
+
+    /// The point as Quiver has it: to read and write all numbers of a vector costs more than to hand it on.
+    async fn show(&self, held: &Held, id: &PointId) -> Result<Option<ShownPoint>, EngineError> {
+        if id.as_str().is_empty() || held.config().holds_documents() {
+            let point = self.read_one(held, id).await?;
+            return Ok(point.map(|point| ShownPoint::Body(point.body)));
+        }
+        let answer = self.answer_of(held, id).await?;
+        answer.map_or(Ok(None), |answer| wire::read_shown(&answer))
     }
 
     async fn create(
@@ -331,6 +346,10 @@ impl Engine for Quiver {
 
     fn get(&self, id: CollectionId, ids: Vec<PointId>) -> Reply<'_, Vec<Option<StoredPoint>>> {
         Box::pin(async move { self.inner.read(&*self.inner.held(id)?, ids).await })
+    }
+
+    fn show(&self, id: CollectionId, point: PointId) -> Reply<'_, Option<ShownPoint>> {
+        Box::pin(async move { self.inner.show(&*self.inner.held(id)?, &point).await })
     }
 
     fn scan(&self, id: CollectionId, scan: Scan) -> Reply<'_, ScanPage> {

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use sheaf_types::collection::{FieldType, FilterableField};
 use sheaf_types::{
-    CollectionConfig, CollectionId, Metric, PointHash, PointId, StoredPoint, VectorEncryption,
+    CollectionConfig, CollectionId, Metric, PointBody, PointHash, PointId, StoredPoint,
+    VectorEncryption,
 };
 
 use super::sample::{point, scan_all, upserts, whole};
 use super::{fresh, is_refused, plain};
-use crate::{Accept, Bodies, Change, Engine, EngineError, Search, Write};
+use crate::{Accept, Bodies, Change, Engine, EngineError, Search, ShownPoint, Write};
 
 /// A collection is listed with the whole configuration that it was created with; creating it again changes nothing.
 pub async fn configurations_are_kept_whole(engine: &impl Engine, id: CollectionId) {
@@ -94,6 +95,7 @@ pub async fn floats_and_payloads_are_kept_to_the_bit(engine: &impl Engine, id: C
     let found = engine.get(id, ids).await.expect("reading");
     for (found, wrote) in found.iter().zip(&points) {
         assert_eq!(found.as_ref(), Some(wrote), "{}", wrote.id);
+        assert_eq!(shown(engine, id, &wrote.id).await.as_ref(), Some(&wrote.body), "{}", wrote.id);
     }
     let scanned = scan_all(engine, id, whole()).await;
     assert_eq!(scanned.len(), points.len());
@@ -145,6 +147,17 @@ pub async fn encrypted_vectors_are_kept_and_ranked_as_far_as_they_can_be(
     engine.drop_collection(id).await.expect("dropping");
 }
 
+/// What a client is shown of the point, as a body.
+async fn shown(engine: &impl Engine, collection: CollectionId, id: &PointId) -> Option<PointBody> {
+    match engine.show(collection, id.clone()).await.expect("showing")? {
+        ShownPoint::Body(body) => Some(body),
+        ShownPoint::Json { vector, payload } => {
+            let numbers: Vec<f32> = serde_json::from_str(vector.get()).expect("numbers");
+            Some(PointBody::encode(&numbers, payload.as_deref()))
+        }
+    }
+}
+
 /// Ids that paths, URLs and old string functions choke on.
 pub async fn ids_may_be_any_text(engine: &impl Engine, id: CollectionId) {
     fresh(engine, id, plain("ids", 1, Metric::L2)).await;
@@ -194,7 +207,9 @@ pub async fn ids_may_be_any_text(engine: &impl Engine, id: CollectionId) {
     let found = engine.get(id, asked).await.expect("reading");
     for (found, wrote) in found.iter().zip(&points) {
         assert_eq!(found.as_ref(), Some(wrote), "{:?}", wrote.id);
+        assert_eq!(shown(engine, id, &wrote.id).await.as_ref(), Some(&wrote.body));
     }
+    assert_eq!(shown(engine, id, &PointId::from("none")).await, None);
     let mut sorted: Vec<&str> = ids.to_vec();
     sorted.sort_unstable();
     let scanned = scan_all(engine, id, whole()).await;

@@ -99,16 +99,16 @@ impl Inner {
             return Ok(changes);
         }
         self.takes_payloads(held.config(), &writes).await?;
-        let witness = self.witness(&held, &differences.upserts).await;
+        let written = became(&ids, there.clone(), last_of(&ids, &writes));
+        let witness = self.witness(&held, &written).await;
         let writing = held.windows.writing(&ids);
         let begun = held.index.recent().begin();
         let at_once = differences.is_one_request();
         let carried = if at_once { Carried::AtOnce } else { Carried::InPieces };
-        let written = self.write(&held, differences).await;
+        let outcome = self.write(&held, differences).await;
         drop(writing);
-        match &written {
+        match &outcome {
             Ok(()) => {
-                let written = became(&ids, there, last_of(&ids, &writes));
                 self.was_written(&held, begun, written, carried, witness.as_ref());
             }
             Err(EngineError::Unknown(_)) => match self.read(&held, ids.iter().cloned()).await {
@@ -121,7 +121,7 @@ impl Inner {
             },
             Err(_) => {}
         }
-        written?;
+        outcome?;
         let (gone, new) = gains(&changes);
         held.points.fetch_add(new, Ordering::Relaxed);
         let saturating = |points: u64| Some(points.saturating_sub(gone));

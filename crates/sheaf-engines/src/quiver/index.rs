@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
-use sheaf_types::{IndexKind, StoredPoint};
+use sheaf_types::IndexKind;
 use tokio::task::AbortHandle;
 
 use super::apply::BULK_POINTS_MIN;
-use super::recent::{Became, Begun, Carried, Moment, POINTS_MAX, Recent, Witness};
+use super::recent::{Became, Begun, Carried, Mark, Moment, POINTS_MAX, Recent};
 use super::server::CallError;
 use super::{Held, Inner, wire};
 use crate::EngineError;
@@ -84,9 +84,14 @@ impl Inner {
         Ok(recent.is_whole() || !recent.has_marks() && floats > UNSURE_FLOATS_MAX)
     }
 
+    /// Whether Quiver has an index of the collection for sure.
+    fn has_seen_index(&self, held: &Held) -> bool {
+        held.index.seen_at.load(Ordering::Acquire) == self.server.silences() + 1
+    }
+
     async fn has_index(self: &Arc<Self>, held: &Arc<Held>) -> Result<bool, EngineError> {
         let now = self.server.silences() + 1;
-        if held.index.seen_at.load(Ordering::Acquire) == now {
+        if self.has_seen_index(held) {
             return Ok(true);
         }
         if !self.shown_one(held).await?.index_ready {
@@ -147,7 +152,7 @@ impl Inner {
         begun: Begun,
         written: Vec<Became>,
         carried: Carried,
-        witness: Option<&Witness>,
+        witness: Option<&Mark>,
     ) {
         let mut recent = held.index.recent();
         let is_small = held.floats() * 2 <= self.options.exact_floats_max as u64;
@@ -166,23 +171,23 @@ impl Inner {
         }
     }
 
-    /// Asks the index for a point that is to be written, when that can tell how far it is.
-    pub async fn witness(&self, held: &Held, upserts: &[StoredPoint]) -> Option<Witness> {
-        let is_seen = held.index.seen_at.load(Ordering::Acquire) == self.server.silences() + 1;
-        let point = upserts.last().filter(|_| is_seen && held.config().index == IndexKind::Hnsw)?;
-        let witness = {
-            let mut recent = held.index.recent();
-            recent.needs_witness().then(|| recent.asks_for(point.id.clone()))?
-        };
-        let hits = self.look(held, &point.body.vector(), self.options.read_deadline).await.ok()?;
-        hits.iter().all(|hit| hit.id != point.id).then_some(witness)
+    /// Asks the index for one of the points that are to be written, when that can tell how far it is.
+    pub async fn witness(&self, held: &Held, written: &[Became]) -> Option<Mark> {
+        if !self.has_seen_index(held) || held.config().index != IndexKind::Hnsw {
+            return None;
+        }
+        let candidate = held.index.recent().candidate(held.config().metric, written)?;
+        let hits = self.look(held, &candidate.vector, self.options.read_deadline).await.ok()?;
+        (!candidate.is_proved_by(&hits)).then_some(candidate)
     }
 
     /// Looks, in the background, how far the index is.
     fn look_for_marks(self: &Arc<Self>, held: &Arc<Held>) {
-        let is_seen = held.index.seen_at.load(Ordering::Acquire) == self.server.silences() + 1;
         let marks = held.index.recent().marks();
-        if !is_seen || marks.is_empty() || held.index.is_looking.swap(true, Ordering::AcqRel) {
+        if !self.has_seen_index(held)
+            || marks.is_empty()
+            || held.index.is_looking.swap(true, Ordering::AcqRel)
+        {
             return;
         }
         let (inner, held) = (Arc::clone(self), Arc::clone(held));

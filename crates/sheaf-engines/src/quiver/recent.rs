@@ -92,6 +92,7 @@ struct Sign {
 #[derive(Clone, Debug)]
 pub struct Mark {
     id: PointId,
+    /// When its write began; of one that may become a witness, when it was searched for.
     begun: Moment,
     proof: Proof,
     place: Option<usize>,
@@ -122,13 +123,6 @@ impl Forgotten {
     fn until(until: Moment) -> Self {
         Self { until, first_seen: None }
     }
-}
-
-/// A point that the index didn't show before it was written.
-pub struct Witness {
-    id: PointId,
-    /// When it was asked for.
-    asked: Moment,
 }
 
 /// What was written to one collection.
@@ -196,14 +190,18 @@ impl Recent {
         Begun(self.tick())
     }
 
-    /// Whether nothing will ever be known without a witness.
-    pub fn needs_witness(&self) -> bool {
-        self.forgotten.is_some() && self.marks.is_empty()
-    }
-
-    /// The index is about to be asked for a point that is to be written.
-    pub fn asks_for(&mut self, id: PointId) -> Witness {
-        Witness { id, asked: self.tick() }
+    /// One of these points that are about to be written, when nothing will be known without a witness: it is one if the index doesn't
+    /// prove it now.
+    pub fn candidate(&mut self, metric: Metric, written: &[Became]) -> Option<Mark> {
+        if self.forgotten.is_none() || !self.marks.is_empty() {
+            return None;
+        }
+        let can_be = |Became { id, old, new }: &Became| {
+            let (id, new) = (id.clone(), new.as_ref().filter(|_| !self.kept.contains_key(id))?);
+            Some((id, proof(metric, old.as_ref(), new)?, new.vector()))
+        };
+        let (id, proof, vector) = written.iter().rev().find_map(can_be)?;
+        Some(Mark { id, begun: self.tick(), proof, place: None, vector })
     }
 
     /// It was answered.
@@ -213,7 +211,7 @@ impl Recent {
         begun: Begun,
         written: Vec<Became>,
         carried: Carried,
-        witness: Option<&Witness>,
+        witness: Option<&Mark>,
     ) {
         let more: usize = written.iter().map(Became::bytes).sum();
         if self.kept.len() + written.len() > POINTS_MAX || self.bytes + more > BYTES_MAX {
@@ -246,10 +244,10 @@ impl Recent {
     }
 
     /// Whether a point can be a mark, as far as what was forgotten goes.
-    fn takes(&self, id: &PointId, witness: Option<&Witness>) -> bool {
+    fn takes(&self, id: &PointId, witness: Option<&Mark>) -> bool {
         self.forgotten.is_none_or(|Forgotten { until, first_seen }| {
             let since = first_seen.unwrap_or(until);
-            witness.is_some_and(|witness| witness.id == *id && witness.asked > since)
+            witness.is_some_and(|witness| witness.id == *id && witness.begun > since)
         })
     }
 
@@ -420,29 +418,32 @@ mod tests {
         assert!(recent.marks().is_empty() && recent.len() == 1);
     }
 
-    /// Writes a point that the index was asked for before, and didn't show.
-    fn witness(recent: &mut Recent, id: &str) -> Option<Mark> {
-        let witness = recent.asks_for(PointId::from(id));
-        write_after(recent, id, Some(&witness))
+    fn new(id: &str) -> Became {
+        Became { id: PointId::from(id), old: None, new: Some(body(1.0)) }
     }
 
-    fn write_after(recent: &mut Recent, id: &str, witness: Option<&Witness>) -> Option<Mark> {
+    /// Writes a point that the index was asked for before, and didn't show.
+    fn witness(recent: &mut Recent, id: &str) -> Option<Mark> {
+        let witness = recent.candidate(Metric::L2, &[new(id)]);
+        write_after(recent, id, witness.as_ref())
+    }
+
+    fn write_after(recent: &mut Recent, id: &str, witness: Option<&Mark>) -> Option<Mark> {
         let begun = recent.begin();
-        let written = Became { id: PointId::from(id), old: None, new: Some(body(1.0)) };
-        recent.end(Metric::L2, begun, vec![written], Carried::AtOnce, witness);
+        recent.end(Metric::L2, begun, vec![new(id)], Carried::AtOnce, witness);
         recent.mark(*recent.marks().last()?)
     }
 
     #[test]
     fn what_was_forgotten_is_there_once_two_witnesses_were_seen_one_after_the_other() {
         let mut recent = Recent::of_unknown();
-        assert!(recent.needs_witness());
         assert!(write_after(&mut recent, "a", None).is_none(), "it may be one of before");
+        let early = recent.candidate(Metric::L2, &[new("c")]).unwrap();
         let first = witness(&mut recent, "b").unwrap();
-        assert!(!recent.needs_witness());
-        let early = recent.asks_for(PointId::from("c"));
+        assert!(recent.candidate(Metric::L2, &[new("c")]).is_none(), "one is enough");
         recent.confirm(&first);
-        assert!(!recent.is_whole() && recent.needs_witness() && recent.len() == 2);
+        assert!(!recent.is_whole() && recent.len() == 2);
+        assert!(recent.candidate(Metric::L2, &[new("a")]).is_none(), "it is kept");
         assert!(write_after(&mut recent, "c", Some(&early)).is_none(), "asked for too early");
         recent.confirm(&first);
         assert!(!recent.is_whole(), "the same one proves nothing more");
@@ -487,7 +488,7 @@ mod tests {
         recent.end(Metric::L2, begun, batch(POINTS_MAX), Carried::InPieces, None);
         assert!(!recent.is_whole() && recent.len() == POINTS_MAX / 2 + 1, "the newest are kept");
         recent.confirm(&early);
-        assert!(recent.needs_witness(), "it vouches for nothing of what was forgotten");
+        assert!(!recent.is_whole(), "it vouches for nothing of what was forgotten");
         let begun = recent.begin();
         let all = [batch(0), batch(POINTS_MAX)].concat();
         recent.end(Metric::L2, begun, all, Carried::InPieces, None);

@@ -14,7 +14,7 @@ use serde_json::{Map, Number, Value};
 use sheaf_types::{CollectionConfig, CollectionId, PointBody, PointId, StoredPoint};
 
 use super::documents;
-use crate::EngineError;
+use crate::{EngineError, ShownPoint};
 
 /// The member of a payload that holds its exact text.
 pub const EXACT_MEMBER: &str = "__sheaf_exact__";
@@ -104,6 +104,22 @@ pub fn read_row(config: &CollectionConfig, body: &[u8]) -> Result<Row, EngineErr
     row_of(config, read(serde_json::from_slice(body).map_err(|error| no_quiver(&error))?)?)
 }
 
+/// One point as it is shown; `None`: it has no vector, so it is none of ours.
+///
+/// # Errors
+/// As of [`read_rows`].
+pub fn read_shown(body: &[u8]) -> Result<Option<ShownPoint>, EngineError> {
+    #[derive(Deserialize)]
+    struct Answer<'a> {
+        vector: Option<Box<RawValue>>,
+        #[serde(borrow, default)]
+        payload: Option<&'a RawValue>,
+    }
+    let Answer { vector, payload } = serde_json::from_slice(body).map_err(|e| no_quiver(&e))?;
+    let payload = read_payload(payload)?.map(payload_text);
+    Ok(vector.map(|vector| ShownPoint::Json { vector, payload }))
+}
+
 /// The point that was read, in a collection with this configuration.
 ///
 /// # Errors
@@ -113,19 +129,27 @@ pub fn row_of(config: &CollectionConfig, read: Read) -> Result<Row, EngineError>
 }
 
 fn read(answer: RowAnswer<'_>) -> Result<Read, EngineError> {
-    let payload = answer.payload.map(|raw| serde_json::from_str::<Value>(raw.get())).transpose();
-    let payload = payload.map_err(|error| no_quiver(&error))?;
+    let payload = read_payload(answer.payload)?;
     let (id, score) = (PointId::from(answer.id.as_ref()), answer.score);
     Ok(Read { id, vector: answer.vector, payload, score })
 }
 
+fn read_payload(raw: Option<&RawValue>) -> Result<Option<Value>, EngineError> {
+    let payload = raw.map(|raw| serde_json::from_str(raw.get())).transpose();
+    payload.map_err(|error| no_quiver(&error))
+}
+
 fn row(read: Read) -> Row {
     let Read { id, vector, payload, score } = read;
-    let payload = payload.map(|payload| match payload.get(EXACT_MEMBER).and_then(Value::as_str) {
+    Row { id, vector, payload: payload.map(payload_text), score }
+}
+
+/// The payload that was given to Sheaf.
+fn payload_text(payload: Value) -> String {
+    match payload.get(EXACT_MEMBER).and_then(Value::as_str) {
         Some(exact) => exact.to_owned(),
         None => payload.to_string(),
-    });
-    Row { id, vector, payload, score }
+    }
 }
 
 /// An answer that can't be understood.

@@ -14,7 +14,7 @@ use super::index::{Index, Ranked};
 use super::{SparseQuery, SparseVector, Statistics};
 use crate::{
     Accept, Adoptable, Change, Engine, EngineError, EngineStats, Filter, Hit, Reply, Scan,
-    ScanPage, Search, Write,
+    ScanPage, Search, ShownPoint, Write,
 };
 
 /// Entries of all indexes of a shard: about 600 MiB. A text of a hundred different words has a hundred.
@@ -286,6 +286,10 @@ impl Engine for SparseEngine {
         ids: Vec<PointId>,
     ) -> Reply<'_, Vec<Option<StoredPoint>>> {
         self.engine.get(collection, ids)
+    }
+
+    fn show(&self, collection: CollectionId, id: PointId) -> Reply<'_, Option<ShownPoint>> {
+        self.engine.show(collection, id)
     }
 
     fn scan(&self, collection: CollectionId, scan: Scan) -> Reply<'_, ScanPage> {

@@ -10,7 +10,7 @@ use super::documents::Kind;
 use super::{Api, Asked, absent, answer, answer_json, refusal, unwritable};
 use crate::problem::Problem;
 use crate::wire::collection::{Deleted, Upserted};
-use crate::wire::point::{Shown, check_id, read_delete, read_upsert, write_point};
+use crate::wire::point::{check_id, read_delete, read_upsert, shown_point};
 
 impl Api {
     pub(super) async fn upsert(
@@ -65,16 +65,14 @@ impl Api {
         let ids = vec![id.clone()];
         let work = move |go: Go| async move {
             Kind::Points.check(&go)?;
-            go.engine.get(go.collection, vec![id]).await
+            let point = go.engine.show(go.collection, id.clone()).await?;
+            Ok(point.map(|point| (id, point)))
         };
         let request = asked.request(collection, Operation::Read { ids });
         let served = self.host.serve(request, work).await.map_err(refusal::problem)?;
-        let Some(point) = served.value.into_iter().flatten().next() else {
+        let Some((id, point)) = served.value else {
             return Ok(absent(served.version, "there is no point with this id"));
         };
-        let mut json = Vec::new();
-        write_point(&mut json, &point.id, None, Some(&point.body), Shown::ALL)
-            .map_err(unwritable)?;
-        Ok(answer(served.version, json))
+        Ok(answer(served.version, shown_point(&id, &point).map_err(unwritable)?))
     }
 }

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
-use sheaf_engines::Bodies;
+use sheaf_engines::{Bodies, ShownPoint};
 use sheaf_types::limits::{BULK_POINTS_MAX, PAYLOAD_BYTES_MAX, POINT_ID_BYTES_MAX};
 use sheaf_types::{PointBody, PointId};
 
@@ -175,6 +175,27 @@ pub fn write_point(
     }
     to.push(b'}');
     Ok(())
+}
+
+/// The point that is shown, as [`write_point`] writes it.
+///
+/// # Errors
+/// Never, for a buffer in memory.
+pub fn shown_point(id: &PointId, point: &ShownPoint) -> Result<Vec<u8>, serde_json::Error> {
+    let mut json = Vec::new();
+    match point {
+        ShownPoint::Body(body) => write_point(&mut json, id, None, Some(body), Shown::ALL)?,
+        ShownPoint::Json { vector, payload } => {
+            json.extend_from_slice(b"{\"id\":");
+            serde_json::to_writer(&mut json, id)?;
+            json.extend_from_slice(b",\"vector\":");
+            json.extend_from_slice(vector.get().as_bytes());
+            json.extend_from_slice(b",\"payload\":");
+            json.extend_from_slice(payload.as_deref().unwrap_or("null").as_bytes());
+            json.push(b'}');
+        }
+    }
+    Ok(json)
 }
 
 /// Appends `,` between the items of a list that began with `[`.
