@@ -23,6 +23,8 @@ pub(crate) struct Catalogue {
     /// Collections that the engine said it can't hold, and why.
     refused: BTreeMap<CollectionId, String>,
     retry_at: Time,
+    /// A map was in force since the start.
+    knows_map: bool,
 }
 
 impl Catalogue {
@@ -33,6 +35,7 @@ impl Catalogue {
             open: BTreeMap::new(),
             refused: BTreeMap::new(),
             retry_at: Time(0),
+            knows_map: false,
         }
     }
 
@@ -71,8 +74,18 @@ impl Catalogue {
         }
     }
 
+    /// The gate has a map in force.
+    pub fn knows_map(&mut self) {
+        self.knows_map = true;
+    }
+
     /// Drops what the map in force hasn't. A node that left and joins again may want it back: then it is created anew, after the drop.
+    /// What was there at the start stays until there is a map: a collection that was taken over, with all its points, just before
+    /// the gate was killed looks like one that is left over.
     pub fn drop_surplus(&mut self, map: Option<&Map>, ctx: &mut Context<'_>) {
+        if !self.knows_map {
+            return;
+        }
         let wanted = map.map_or(0, |map| map.collections().len());
         if self.ready.len() + self.doubtful.len() <= wanted || self.waits(ctx) {
             return;
@@ -160,6 +173,9 @@ mod tests {
         let (id, map) = map();
         let mut catalogue = Catalogue::new([id]);
         catalogue.drop_surplus(None, &mut ctx);
+        assert!(ctx.effects.engine.is_empty(), "nothing says that nobody wants it");
+        catalogue.knows_map();
+        catalogue.drop_surplus(None, &mut ctx);
         let (drop, _) = ctx.effects.engine.pop().expect("a call");
         assert!(!catalogue.has_all_of(&map) && !catalogue.is_empty());
         catalogue.create_missing(&map, &mut ctx);
@@ -184,6 +200,7 @@ mod tests {
         assert!(!catalogue.has_all_of(&map));
         assert_eq!(catalogue.collections(), [id], "it may be there, so it is swept");
         ctx.now = Time(2 + RETRY_MS);
+        catalogue.knows_map();
         catalogue.drop_surplus(Some(&Map::empty(ClusterId::from("c"))), &mut ctx);
         let (drop, call) = ctx.effects.engine.pop().expect("a call");
         assert!(matches!(call, EngineCall::DropCollection { id: dropped } if dropped == id));

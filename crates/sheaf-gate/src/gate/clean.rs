@@ -73,6 +73,9 @@ impl Gate {
 
     pub(super) fn drop_collections(&mut self, fx: &mut Effects) {
         let record = self.ledger.durable();
+        if record.map.is_some() {
+            self.catalogue.knows_map();
+        }
         let waiting = self.control.directive.is_some() || self.control.map.is_some();
         if record.cluster_id.is_none() || waiting || !self.ledger.is_settled() || !record.clean {
             return;
