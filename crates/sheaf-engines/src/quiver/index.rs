@@ -111,7 +111,7 @@ impl Inner {
     /// Searches, which has the index built; how that goes shows in what Quiver says of the collection.
     fn build_index(self: &Arc<Self>, held: &Arc<Held>) {
         let mut building = held.index.building();
-        if building.is_some() {
+        if building.as_ref().is_some_and(|building| !building.search.is_finished()) {
             return;
         }
         let began = held.index.recent().tick();
