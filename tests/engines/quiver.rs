@@ -191,6 +191,7 @@ async fn a_search_by_the_index_finds_what_a_gate_owns_with_scores_of_ours() {
         ef: 64,
         accept: odd.clone(),
         filter: None,
+        vector_json: None,
         bodies: Bodies::Whole,
     };
     let hits = engine.search(id, search).await.unwrap();
@@ -211,6 +212,7 @@ async fn a_search_by_the_index_finds_what_a_gate_owns_with_scores_of_ours() {
         ef: 64,
         accept: nobody,
         filter: None,
+        vector_json: None,
         bodies: Bodies::None,
     };
     assert_eq!(engine.search(id, search).await, Ok(Vec::new()));

@@ -49,7 +49,10 @@ async fn nearest(engine: &Quiver, number: u64, k: usize) -> Result<Vec<Hit>, Eng
     let vector = vector(number);
     let (accept, filter) = (Accept::All, None);
     engine
-        .search(COLLECTION, Search { vector, k, ef: 100, accept, filter, bodies: Bodies::Whole })
+        .search(
+            COLLECTION,
+            Search { vector, k, ef: 100, accept, filter, vector_json: None, bodies: Bodies::Whole },
+        )
         .await
 }
 
@@ -99,7 +102,15 @@ async fn a_search_without_vectors_shows_neither_what_is_gone_nor_where_a_point_w
         }
         for (bodies, near) in [(Bodies::None, id as u64), (Bodies::Payloads, number)] {
             let (accept, filter) = (Accept::All, None);
-            let search = Search { vector: vector(near), k: 3, ef: 100, accept, filter, bodies };
+            let search = Search {
+                vector: vector(near),
+                k: 3,
+                ef: 100,
+                accept,
+                filter,
+                vector_json: None,
+                bodies,
+            };
             let hits = engine.search(COLLECTION, search).await.unwrap();
             assert_eq!(hits.len(), 3);
             let shown = hits.iter().find(|hit| hit.id.as_str() == format!("p{id:05}"));
@@ -239,8 +250,68 @@ async fn pages_read(server: &QuiverServer) -> String {
 
 async fn without_vectors(engine: &Quiver, number: u64) -> Vec<Hit> {
     let (accept, filter, bodies) = (Accept::All, None, Bodies::None);
-    let search = Search { vector: vector(number), k: 3, ef: 100, accept, filter, bodies };
+    let search =
+        Search { vector: vector(number), k: 3, ef: 100, accept, filter, vector_json: None, bodies };
     engine.search(COLLECTION, search).await.unwrap()
+}
+
+/// One hit more than is wanted is asked for: whether there are others as good as the last one shows in that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_hits_as_good_as_the_last_one_the_first_ids_are_shown() {
+    let server = QuiverServer::start().await;
+    let engine = loaded(&server).await;
+    is_indexed(&server, &engine).await;
+    let search = |k| Search {
+        vector: vec![0.0; DIM],
+        vector_json: None,
+        k,
+        ef: 100,
+        accept: Accept::All,
+        filter: None,
+        bodies: Bodies::None,
+    };
+    // All as far from the middle, which is far from all others. Quiver shows them in the order in which its index got them.
+    for (at, id) in ["q3", "q2", "q1"].into_iter().enumerate() {
+        let mut beside = vec![0.0; DIM];
+        beside[at] = 1.0;
+        let write = Write::Upsert(point(COLLECTION, id, &beside, None));
+        engine.apply(COLLECTION, vec![write]).await.unwrap();
+    }
+    // Until Sheaf has seen that the index has them; what it knows to be written lately it looks at itself.
+    for _ in 0..6 {
+        let hits = engine.search(COLLECTION, search(3)).await.unwrap();
+        assert!(hits.iter().all(|hit| hit.score == 1.0));
+        pause_ms(300).await;
+    }
+    for k in 1..=3_usize {
+        let hits = engine.search(COLLECTION, search(k)).await.unwrap();
+        let ids: Vec<&str> = hits.iter().map(|hit| hit.id.as_str()).collect();
+        assert_eq!(ids, ["q1", "q2", "q3"][..k]);
+    }
+}
+
+/// The vector as its client wrote it is what Quiver reads: it is what the router has, so it isn't written again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_query_reaches_quiver_as_its_client_wrote_it() {
+    let server = QuiverServer::start().await;
+    let engine = loaded(&server).await;
+    is_indexed(&server, &engine).await;
+    let before = pages_read(&server).await;
+    let spaced = vector(7).iter().map(|number| format!(" {number:?} ")).collect::<Vec<_>>();
+    let search = Search {
+        vector: vector(7),
+        vector_json: Some(format!("[{}]", spaced.join(",\n")).into()),
+        k: 1,
+        ef: 100,
+        accept: Accept::All,
+        filter: None,
+        bodies: Bodies::Payloads,
+    };
+    let hits = engine.search(COLLECTION, search).await.unwrap();
+    let body = hits[0].body.as_ref().unwrap();
+    assert_eq!((hits[0].id.as_str(), hits[0].score), ("p00007", 0.0));
+    assert_eq!(body.payload(), numbered(7, 7).body.payload());
+    assert_eq!(pages_read(&server).await, before, "the index was asked");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -258,6 +329,7 @@ async fn searches_are_exact_about_what_was_deleted_filtered_and_owned_elsewhere(
             ef: 100,
             accept: Accept::All,
             filter: Some(sheaf_engines::Filter::from_json(&even).unwrap()),
+            vector_json: None,
             bodies: Bodies::None,
         };
         let name = format!("p{id:05}");

@@ -82,6 +82,7 @@ fn question(k: usize, accept: Accept) -> Search {
         ef: 100,
         accept,
         filter: None,
+        vector_json: None,
         bodies: Bodies::Whole,
     }
 }

@@ -60,7 +60,15 @@ fn apply(database: &Database, points: &[StoredPoint], batch: usize) {
 
 fn question(vector: &[f32], ef: usize) -> Search {
     let (vector, k) = (vector.to_vec(), 10);
-    Search { vector, k, ef, accept: Accept::All, filter: None, bodies: Bodies::None }
+    Search {
+        vector,
+        k,
+        ef,
+        accept: Accept::All,
+        filter: None,
+        vector_json: None,
+        bodies: Bodies::None,
+    }
 }
 
 fn ids(database: &Database, search: &Search) -> Vec<PointId> {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::value::RawValue;
 use sheaf_types::{
     CollectionConfig, CollectionId, PlacementKey, PointBody, PointHash, PointId, StoredPoint,
@@ -190,6 +191,8 @@ pub struct ScannedPoint {
 #[derive(Clone, Debug)]
 pub struct Search {
     pub vector: Vec<f32>,
+    /// The same as an array in JSON, if there is one: an engine that is asked in JSON needn't write the numbers again.
+    pub vector_json: Option<Bytes>,
     pub k: usize,
     /// Candidates kept while searching an index; more is slower and finds more.
     pub ef: usize,

@@ -312,6 +312,7 @@ mod tests {
             ef: 1,
             accept: crate::Accept::All,
             filter: None,
+            vector_json: None,
             bodies: Bodies::None,
         };
         for metric in [Metric::L2, Metric::Cosine, Metric::Dot] {

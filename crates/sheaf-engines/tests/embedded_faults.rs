@@ -78,6 +78,7 @@ fn searched_values(database: &Database) -> Result<BTreeMap<String, u64>, EngineE
         ef: 64,
         accept: Accept::All,
         filter: None,
+        vector_json: None,
         bodies: Bodies::None,
     };
     let hits = database.search(C, &search)?;

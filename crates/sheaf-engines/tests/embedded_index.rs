@@ -88,6 +88,7 @@ impl Pair {
                 ef: 64,
                 accept: accept.clone(),
                 filter: filter.clone(),
+                vector_json: None,
                 bodies: Bodies::Whole,
             };
             let found = self.database.search(C, &search).unwrap();
@@ -166,6 +167,7 @@ async fn a_neighbourhood_that_was_deleted_whole_is_not_found() {
         ef: 64,
         accept: Accept::All,
         filter: None,
+        vector_json: None,
         bodies: Bodies::None,
     };
     let near = pair.oracle.search(C, search.clone()).await.unwrap();
@@ -199,7 +201,15 @@ async fn walk(engine: Arc<Embedded>, walker: u64) -> usize {
     let id = PointId::from(format!("walker-{walker}"));
     let own_score = async |vector: &[f32]| {
         let (vector, accept) = (vector.to_vec(), Accept::All);
-        let search = Search { vector, k: 20, ef: 64, accept, filter: None, bodies: Bodies::None };
+        let search = Search {
+            vector,
+            k: 20,
+            ef: 64,
+            accept,
+            filter: None,
+            vector_json: None,
+            bodies: Bodies::None,
+        };
         let hits = engine.search(C, search).await.unwrap();
         hits.iter().find(|hit| hit.id == id).map(|hit| hit.score)
     };

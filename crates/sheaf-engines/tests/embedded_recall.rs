@@ -50,6 +50,7 @@ async fn ten_nearest_of_real_questions_are_found_at_the_defaults() {
                 ef: 64,
                 accept: Accept::All,
                 filter: None,
+                vector_json: None,
                 bodies: Bodies::None,
             };
             let found = engine.search(C, search).await.unwrap();

@@ -96,6 +96,7 @@ impl Api {
         let (filter, shown) = (query.filter()?, query.shown());
         let search = |accept| Search {
             vector: query.vector,
+            vector_json: Some(query.vector_json),
             k: query.k,
             ef: query.ef_search,
             accept,

@@ -8,6 +8,7 @@ pub mod document;
 pub mod hybrid;
 pub mod map;
 pub mod map_delta;
+pub mod numbers;
 pub mod peer;
 pub mod point;
 pub mod query;

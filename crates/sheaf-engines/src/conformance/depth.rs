@@ -195,8 +195,15 @@ pub async fn searches_go_on_until_enough_owned_points_were_found(
     assert!((15..100).contains(&owned), "{owned}");
     for k in [1, 10, owned, owned + 5] {
         let vector = numbers.vector(40);
-        let search =
-            Search { vector, k, ef: 64, accept: few.clone(), filter: None, bodies: Bodies::None };
+        let search = Search {
+            vector,
+            k,
+            ef: 64,
+            accept: few.clone(),
+            filter: None,
+            vector_json: None,
+            bodies: Bodies::None,
+        };
         let found = engine.search(id, search.clone()).await.expect("searching");
         let expected = oracle.search(id, search).await.expect("searching");
         assert_eq!(found.len(), k.min(owned), "k = {k}");

@@ -80,7 +80,8 @@ async fn kept_and_ranked(engine: &impl Engine, id: CollectionId, config: &Arc<Co
     }
     let search = |vector| {
         let (accept, filter, bodies) = (Accept::All, None, Bodies::None);
-        engine.search(id, Search { vector, k: 1, ef: 64, accept, filter, bodies })
+        engine
+            .search(id, Search { vector, k: 1, ef: 64, accept, filter, vector_json: None, bodies })
     };
     assert!(is_refused(&search(vec![1.0; DIM]).await), "it holds no points of one vector");
     let uneven =

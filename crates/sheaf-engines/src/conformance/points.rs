@@ -121,6 +121,7 @@ pub async fn encrypted_vectors_are_kept_and_ranked_as_far_as_they_can_be(
         ef: 16,
         accept: Accept::All,
         filter: None,
+        vector_json: None,
         bodies: Bodies::None,
     };
     for metric in [Metric::L2, Metric::Cosine, Metric::Dot] {

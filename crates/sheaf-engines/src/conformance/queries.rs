@@ -120,7 +120,15 @@ async fn oracle_of(engine: &impl Engine, id: CollectionId) -> Memory {
 }
 
 fn question(vector: Vec<f32>, k: usize) -> Search {
-    Search { vector, k, ef: 64, accept: Accept::All, filter: None, bodies: Bodies::None }
+    Search {
+        vector,
+        k,
+        ef: 64,
+        accept: Accept::All,
+        filter: None,
+        vector_json: None,
+        bodies: Bodies::None,
+    }
 }
 
 /// Equal in ids, order and bodies, as far as they were asked for; equal in score but for rounding.

@@ -51,6 +51,12 @@ impl Asked {
         (rank <= rank_max).then(|| Found { rank, score, row: row.clone() })
     }
 
+    /// The point as a hit, if it is accepted.
+    fn into_accepted(&self, row: Row) -> Option<Found> {
+        let score = self.score(&row)?;
+        Some(Found { rank: self.query.rank(score), score, row })
+    }
+
     /// The score of an accepted point: of its vector where that is there, Quiver's otherwise.
     fn score(&self, row: &Row) -> Option<f32> {
         let filter = self.search.filter.as_ref();
@@ -143,14 +149,19 @@ impl Inner {
         // only the vector shows that a point is still there.
         let true_scores = held.config().index == IndexKind::Hnsw && is_whole;
         let vectors = asked.search.bodies == Bodies::Whole || !true_scores;
-        // A few more, so that of equal scores the right ones are among them.
-        let mut wanted = (k + k / 8 + 2).min(K_MAX);
+        // One more shows whether hits behind the last one may be as good. Then a few more, so that the right ones are among them.
+        let (alone, with_equals) = ((k + 1).min(K_MAX), (k + k / 8 + 2).min(K_MAX));
+        let mut wanted = alone;
         loop {
             let mut rows = self.proposed(held, asked, wanted, vectors).await?;
             let shown = rows.len();
+            if wanted == alone && shown > k && rows[k - 1].score == rows[k].score {
+                wanted = with_equals;
+                continue;
+            }
             // A point without a vector is gone, only the index still has it; without any, what it says of these may be of before.
             rows.retain(|row| if vectors { row.vector.is_some() } else { !ids.contains(&row.id) });
-            let found = rows.iter().filter_map(|row| asked.accepted(row, f32::INFINITY));
+            let found = rows.into_iter().filter_map(|row| asked.into_accepted(row));
             let mut found: Vec<Found> = found.collect();
             // Where the index has them is not where they are: others may be nearer.
             let sure = found.iter().filter(|found| !ids.contains(&found.row.id)).count();
@@ -175,17 +186,26 @@ impl Inner {
         wanted: usize,
         vectors: bool,
     ) -> Result<Vec<Row>, EngineError> {
-        let mut body = String::from("{\"vector\":");
-        wire::push_vector(&mut body, &asked.search.vector);
+        let mut body = String::from("{\"vector\":").into_bytes();
+        let as_given = asked.search.vector_json.as_ref();
+        match as_given.filter(|json| json.len() <= wire::REQUEST_BYTES_MAX) {
+            Some(json) => body.extend_from_slice(json),
+            None => {
+                let mut json = String::new();
+                wire::push_vector(&mut json, &asked.search.vector);
+                body.extend_from_slice(json.as_bytes());
+            }
+        }
         let ef = asked.search.ef.max(wanted).clamp(1, EF_SEARCH_MAX);
         let (filter, payloads) = (asked.pushed.as_ref(), asked.needs_payloads());
         let filter = filter.map_or_else(|| "null".to_owned(), Value::to_string);
-        body.push_str(&format!(
+        let rest = format!(
             r#","k":{wanted},"ef_search":{ef},"filter":{filter},"with_payload":{payloads},"with_vector":{vectors}}}"#
-        ));
+        );
+        body.extend_from_slice(rest.as_bytes());
         let path = format!("{}/query", super::catalogue::path_of(held.name()));
         let deadline = self.options.read_deadline;
         let answer = self.server.call(Method::POST, &path, Bytes::from(body), deadline).await;
-        wire::read_rows(&answer.map_err(|error| self.missing(held, error))?)
+        wire::read_hits(&answer.map_err(|error| self.missing(held, error))?)
     }
 }

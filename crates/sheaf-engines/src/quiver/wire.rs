@@ -84,7 +84,24 @@ pub fn read_rows(body: &[u8]) -> Result<Vec<Row>, EngineError> {
     answer.points.into_iter().map(|answer| read(answer).map(row)).collect()
 }
 
-/// The same of a collection with this configuration: the rows of documents have all their vectors.
+/// The matches of a `query`. Payloads are as Quiver writes them, equal to what was given but perhaps not the same text: they are to be
+/// shown, and never to be digested.
+///
+/// # Errors
+/// As of [`read_rows`].
+pub fn read_hits(body: &[u8]) -> Result<Vec<Row>, EngineError> {
+    let answer: RowsAnswer<'_> = serde_json::from_slice(body).map_err(|error| no_quiver(&error))?;
+    let hit = |answer: RowAnswer<'_>| {
+        // To be read and written again costs more than all else about a hit.
+        let payload = answer.payload.map(RawValue::get).filter(|text| !text.contains(EXACT_MEMBER));
+        let Some(text) = payload else { return read(answer).map(row) };
+        let (id, payload) = (PointId::from(answer.id.as_ref()), Some(text.to_owned()));
+        Ok(Row { id, vector: answer.vector, payload, score: answer.score })
+    };
+    answer.points.into_iter().map(hit).collect()
+}
+
+/// The same as of [`read_rows`] of a collection with this configuration: the rows of documents have all their vectors.
 ///
 /// # Errors
 /// As of [`read_rows`]; `Damaged` for what is no document.
@@ -337,6 +354,8 @@ mod tests {
             let body = format!(r#"{{"id":"x","payload":{held}}}"#);
             let row = read_row(&config(), body.as_bytes()).unwrap();
             assert_eq!(row.payload.as_deref(), Some(changed));
+            let hits = read_hits(format!(r#"{{"matches":[{body}]}}"#).as_bytes()).unwrap();
+            assert_eq!(hits, [row]);
         }
     }
 

@@ -36,6 +36,7 @@ impl Api {
             Kind::Points.check(&go)?;
             let search = Search {
                 vector: query.vector,
+                vector_json: Some(query.vector_json),
                 k: query.k,
                 ef: query.ef_search,
                 accept: go.accept,

@@ -84,6 +84,7 @@ async fn lists(go: Go, wanted: ListsWanted, filter: Option<Filter>) -> Result<Li
     if let Some(vector) = vector {
         let search = Search {
             vector,
+            vector_json: None,
             k: depth.min(K_MAX),
             ef: wanted.ef_search.max(depth).min(sheaf_types::limits::EF_SEARCH_MAX),
             accept: go.accept.clone(),

@@ -12,6 +12,7 @@ use sheaf_engines::{Bodies, ShownPoint};
 use sheaf_types::limits::{BULK_POINTS_MAX, PAYLOAD_BYTES_MAX, POINT_ID_BYTES_MAX};
 use sheaf_types::{PointBody, PointId};
 
+use super::numbers;
 use crate::problem::Problem;
 
 /// `POST …/points`, `POST …/points:bulk`. A field that isn't known is refused: what it said would be lost.
@@ -27,6 +28,7 @@ struct UpsertBody<'a> {
 struct PointInput<'a> {
     #[serde(borrow)]
     id: Cow<'a, str>,
+    #[serde(deserialize_with = "numbers::deserialize")]
     vector: Vec<f32>,
     #[serde(borrow, default)]
     payload: Option<&'a RawValue>,

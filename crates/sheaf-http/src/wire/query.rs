@@ -1,25 +1,41 @@
 //! Searches, fetches and counts.
 
+use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 use sheaf_engines::Filter;
 use sheaf_types::PointId;
 use sheaf_types::limits::{EF_SEARCH_MAX, FETCH_POINTS_MAX, K_MAX};
 
+use super::numbers::numbers;
 use super::point::Shown;
 use crate::problem::Problem;
 
 /// `POST …/query`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Query {
     pub vector: Vec<f32>,
-    #[serde(default = "default_k")]
+    /// As it came.
+    pub vector_json: Bytes,
     pub k: usize,
+    filter: Option<Value>,
+    pub ef_search: usize,
+    with_payload: bool,
+    with_vector: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct QueryBody<'a> {
+    #[serde(borrow)]
+    vector: &'a RawValue,
+    #[serde(default = "default_k")]
+    k: usize,
     #[serde(default)]
     filter: Option<Value>,
     #[serde(default = "default_ef")]
-    pub ef_search: usize,
+    ef_search: usize,
     #[serde(default = "yes")]
     with_payload: bool,
     #[serde(default)]
@@ -68,12 +84,16 @@ pub(super) fn yes() -> bool {
 impl Query {
     /// # Errors
     /// 400: the body is no search, or over a limit.
-    pub fn read(body: &[u8]) -> Result<Self, Problem> {
-        let query: Self =
-            read(body, r#"{"vector": [number], "k"?: number, "filter"?: object, …}"#)?;
-        within("k", query.k, K_MAX)?;
-        within("ef_search", query.ef_search, EF_SEARCH_MAX)?;
-        Ok(query)
+    pub fn read(body: &Bytes) -> Result<Self, Problem> {
+        const FORM: &str = r#"{"vector": [number], "k"?: number, "filter"?: object, …}"#;
+        let read: QueryBody<'_> = read(body, FORM)?;
+        within("k", read.k, K_MAX)?;
+        within("ef_search", read.ef_search, EF_SEARCH_MAX)?;
+        let vector = numbers(read.vector)
+            .map_err(|error| Problem::bad_request(format!("the body must be {FORM}: {error}")))?;
+        let QueryBody { k, filter, ef_search, with_payload, with_vector, .. } = read;
+        let vector_json = body.slice_ref(read.vector.get().as_bytes());
+        Ok(Self { vector, vector_json, k, filter, ef_search, with_payload, with_vector })
     }
 
     /// # Errors
@@ -147,7 +167,7 @@ mod tests {
 
     #[test]
     fn what_is_left_out_has_the_documented_defaults() {
-        let query = Query::read(br#"{"vector": [0.5, 1]}"#).unwrap();
+        let query = Query::read(&Bytes::from_static(br#"{"vector": [0.5, 1]}"#)).unwrap();
         assert_eq!((query.k, query.ef_search, query.filter()), (10, 64, Ok(None)));
         assert_eq!(query.shown(), Shown { payload: true, vector: false });
         let fetch = Fetch::read(b"{}").unwrap();
@@ -166,10 +186,12 @@ mod tests {
             (r#"{"k": 1}"#, false),
             ("", false),
         ] {
-            assert_eq!(Query::read(body.as_bytes()).is_ok(), right, "{body}");
+            assert_eq!(Query::read(&Bytes::from_static(body.as_bytes())).is_ok(), right, "{body}");
         }
         assert!(Fetch::read(br#"{"limit": 10001}"#).is_err());
-        let query = Query::read(br#"{"vector": [1], "filter": {"nonsense": 1}}"#).unwrap();
+        let query =
+            Query::read(&Bytes::from_static(br#"{"vector": [1], "filter": {"nonsense": 1}}"#))
+                .unwrap();
         assert_eq!(query.filter().unwrap_err().status, 400);
         let count = Count::read(br#"{"filter": {"exists": {"field": "a"}}}"#).unwrap();
         assert_eq!(count.filter().unwrap(), Some(Filter::Exists { field: "a".to_owned() }));

@@ -132,6 +132,7 @@ async fn search(host: &ReplicaHost, version: u64) -> Result<Vec<String>, NotServ
         ef: 64,
         accept,
         filter: None,
+        vector_json: None,
         bodies: Bodies::None,
     };
     let served = host.search(MapVersion(version), Some(ME), "c", deadline, question).await;
