@@ -52,7 +52,7 @@ impl Asked {
     }
 
     /// The point as a hit, if it is accepted.
-    fn into_accepted(&self, row: Row) -> Option<Found> {
+    fn take_accepted(&self, row: Row) -> Option<Found> {
         let score = self.score(&row)?;
         Some(Found { rank: self.query.rank(score), score, row })
     }
@@ -161,7 +161,7 @@ impl Inner {
             }
             // A point without a vector is gone, only the index still has it; without any, what it says of these may be of before.
             rows.retain(|row| if vectors { row.vector.is_some() } else { !ids.contains(&row.id) });
-            let found = rows.into_iter().filter_map(|row| asked.into_accepted(row));
+            let found = rows.into_iter().filter_map(|row| asked.take_accepted(row));
             let mut found: Vec<Found> = found.collect();
             // Where the index has them is not where they are: others may be nearer.
             let sure = found.iter().filter(|found| !ids.contains(&found.row.id)).count();
