@@ -20,10 +20,6 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-/// A request is many small allocations: this one costs less than the system's.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// As tokio calls it.
 const WORKER_THREADS: &str = "TOKIO_WORKER_THREADS";
 const WORKER_THREADS_MAX: usize = 1_024;
