@@ -20,6 +20,8 @@ use messages::{GetPointsRequest, GetPointsResponse};
 const GET_POINTS: &str = "/quiver.v1.Quiver/GetPoints";
 /// Bytes of one answer; with more, half of the ids are asked for, then the other half.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of one HTTP/2 frame, so that an answer of a megabyte or two comes in a few pieces; 16 KiB unless one says so.
+const FRAME_BYTES_MAX: u32 = 1024 * 1024;
 const CONNECT_SECS_MAX: u64 = 5;
 /// Seconds without a word until the server is asked whether it is still there, and until it counts as gone.
 const KEEP_ALIVE_SECS: u64 = 5;
@@ -60,6 +62,7 @@ impl GrpcReads {
             .http2_keep_alive_interval(Duration::from_secs(KEEP_ALIVE_SECS))
             .keep_alive_timeout(Duration::from_secs(KEEP_ALIVE_SECS))
             .tcp_nodelay(true)
+            .max_frame_size(FRAME_BYTES_MAX)
             .connect_lazy();
         let read_deadline = options.read_deadline;
         Ok(Self { channel, authorization: authorization.transpose()?, read_deadline })
@@ -89,7 +92,12 @@ impl GrpcReads {
         let mut waiting = vec![ids];
         while let Some(mut some) = waiting.pop() {
             match self.ask(collection, &some).await {
-                Ok(answer) => found.extend(answer.points.into_iter().map(ReadPoint::from)),
+                Ok(answer) => {
+                    for point in answer.points {
+                        let cut = || ReadError::NoAnswer("gRPC: a vector is cut short".to_owned());
+                        found.push(point.read().ok_or_else(cut)?);
+                    }
+                }
                 Err(status) if status.code() == Code::OutOfRange && some.len() > 1 => {
                     waiting.push(some.split_off(some.len() / 2));
                     waiting.push(some);

@@ -82,8 +82,8 @@ impl PointBody {
     }
 
     pub fn vector(&self) -> Vec<f32> {
-        let numbers = self.vector_bytes().chunks_exact(4);
-        numbers.map(|n| f32::from_le_bytes([n[0], n[1], n[2], n[3]])).collect()
+        let (numbers, _) = self.vector_bytes().as_chunks::<4>();
+        numbers.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
     }
 
     /// The payload as JSON text, `None` when absent.

@@ -179,7 +179,7 @@ pub fn no_quiver(error: &serde_json::Error) -> EngineError {
 /// The bodies of as many requests as these upserts need, in their order, with the number of points in each.
 pub fn upsert_requests<'a>(
     config: &CollectionConfig,
-    points: impl Iterator<Item = &'a StoredPoint>,
+    mut points: impl Iterator<Item = &'a StoredPoint>,
 ) -> Vec<(usize, Bytes)> {
     const HEAD: &str = r#"{"points":["#;
     let mut requests = Vec::new();
@@ -188,12 +188,17 @@ pub fn upsert_requests<'a>(
         text.push_str("]}");
         (count, Bytes::from(text))
     };
-    for point in points {
+    while let Some(point) = points.next() {
         let start = text.len();
         if count > 0 {
             text.push(',');
         }
         push_point(&mut text, config, point);
+        if count == 0 {
+            // The others are about as long: a text that grows is copied each time.
+            let others = points.size_hint().0.min(REQUEST_POINTS_MAX);
+            text.reserve((text.len() * others * 9 / 8).min(REQUEST_BYTES_MAX));
+        }
         if count > 0 && (count == REQUEST_POINTS_MAX || text.len() > REQUEST_BYTES_MAX) {
             let next = text.split_off(start);
             requests.push(finish(count, text));
