@@ -8,8 +8,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use deadpool::Runtime;
-use deadpool::managed::{Pool, Timeouts};
+use deadpool::managed::Pool;
 use sheaf_engines::{
     Accept, Change, Engine, EngineError, EngineStats, Filter, Hit, Reply, Scan, ScanPage, Search,
     Write,
@@ -23,6 +22,7 @@ use crate::collection::{Collection, Tally, table};
 use crate::error::{damaged, is_missing_table, too_late, unapplied};
 use crate::options::PgOptions;
 use crate::owner::Owner;
+use crate::row::Reader;
 use crate::schema;
 use crate::session::{Lease, Sessions};
 use crate::stripes::Stripes;
@@ -62,13 +62,7 @@ impl PgVector {
         let first = sessions.connect().await?;
         schema::check_server(&first.client, place).await?;
         let owner = Owner::claim(first, &options).await?;
-        let wait = Some(options.deadline);
-        let pool = Pool::builder(sessions)
-            .max_size(options.sessions_max)
-            .runtime(Runtime::Tokio1)
-            .timeouts(Timeouts { wait, create: wait, recycle: wait })
-            .build()
-            .map_err(|error| EngineError::Unavailable(format!("{error}; nothing was changed")))?;
+        let pool = sessions.pool()?;
         let stripes = Stripes::new();
         let (defining, collections) = (Mutex::default(), RwLock::default());
         let is_stale = AtomicBool::new(true);
@@ -115,6 +109,10 @@ impl Inner {
         &self.options.place
     }
 
+    pub fn reader(&self) -> Reader<'_> {
+        Reader { place: self.place() }
+    }
+
     /// A session, while the database is ours.
     pub async fn lease(&self) -> Result<Lease, EngineError> {
         self.owner.is_held(&self.pool).await?;
@@ -144,9 +142,14 @@ impl Inner {
         match (is_missing_table(error), self.collection(id)) {
             // It was dropped while the call ran.
             (true, Err(missing)) => missing,
-            (true, Ok(_)) => damaged(self.place(), &format!("{} is missing", table(id))),
+            (true, Ok(_)) => self.lacks_table(id),
             (false, _) => unapplied(self.place(), error),
         }
+    }
+
+    /// The error of a collection that nobody dropped.
+    pub fn lacks_table(&self, id: CollectionId) -> EngineError {
+        damaged(self.place(), &format!("{} is missing", table(id)))
     }
 
     /// The collections must be read again.
@@ -182,7 +185,7 @@ impl Inner {
             })?;
             let tally =
                 tally(&lease.client, id).await.map_err(|error| match is_missing_table(&error) {
-                    true => damaged(self.place(), &format!("{} is missing", table(id))),
+                    true => self.lacks_table(id),
                     false => failed(error),
                 })?;
             found.insert(id, Arc::new(Collection::new(id, Arc::new(config), tally)));

@@ -14,6 +14,7 @@ mod key;
 mod options;
 mod owner;
 mod read;
+mod row;
 mod schema;
 mod search;
 mod session;

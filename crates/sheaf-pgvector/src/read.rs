@@ -7,15 +7,14 @@ use std::collections::BTreeMap;
 
 use futures_util::TryStreamExt;
 use sheaf_engines::{Accept, EngineError, Filter, Scan, ScanPage, ScannedPoint};
-use sheaf_types::{CollectionId, PointHash, PointId, StoredPoint};
-use tokio_postgres::types::{FromSql, ToSql};
-use tokio_postgres::{Client, IsolationLevel, Row, Statement, Transaction};
+use sheaf_types::{CollectionId, PointId, StoredPoint};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, IsolationLevel, Statement, Transaction};
 
 use crate::collection::{Collection, table};
 use crate::engine::Inner;
 use crate::error::damaged;
-use crate::key::{Key, point_id};
-use crate::value::{JsonText, Numbers};
+use crate::key::Key;
 use crate::write::{Columns, hash_of};
 
 /// Points that one page looks at. Source: as the embedded engine.
@@ -58,42 +57,7 @@ impl Inner {
     ) -> Result<BTreeMap<PointId, StoredPoint>, EngineError> {
         let columns = Columns::of(ids);
         let rows = client.query(bodies, &columns.parameters()).await;
-        self.points(id, &rows.map_err(|error| self.error_in(id, &error))?)
-    }
-
-    /// The points of rows of `bodies_sql`, each checked against its hash.
-    pub fn points(
-        &self,
-        id: CollectionId,
-        rows: &[Row],
-    ) -> Result<BTreeMap<PointId, StoredPoint>, EngineError> {
-        let mut points = BTreeMap::new();
-        for row in rows {
-            let point = self.row_id(row)?;
-            let vector: Numbers = self.field(row, 3)?;
-            let payload: Option<JsonText<'_>> = self.field(row, 4)?;
-            let body = vector.body(payload.map(|text| text.0));
-            let hash = PointHash::of(id, &point, body.as_bytes());
-            if hash_of(self.field(row, 2)?) != Some(hash) {
-                return Err(damaged(
-                    self.place(),
-                    &format!("a point of {id} doesn't fit its hash: {point:?}"),
-                ));
-            }
-            points.insert(point.clone(), StoredPoint { id: point, hash, body });
-        }
-        Ok(points)
-    }
-
-    /// The id in the first two columns.
-    pub fn row_id(&self, row: &Row) -> Result<PointId, EngineError> {
-        let id = point_id(self.field(row, 0)?, self.field(row, 1)?);
-        id.ok_or_else(|| damaged(self.place(), "an id that is no text"))
-    }
-
-    /// A column of a row of a collection's table.
-    pub fn field<'a, T: FromSql<'a>>(&self, row: &'a Row, column: usize) -> Result<T, EngineError> {
-        row.try_get(column).map_err(|error| damaged(self.place(), &error.to_string()))
+        self.reader().points(id, &rows.map_err(|error| self.error_in(id, &error))?)
     }
 
     /// See `Engine::scan`.
@@ -103,7 +67,8 @@ impl Inner {
         let failed = |error| self.error_in(id, &error);
         let list = lease.statement(&scan_sql(id, scan)).await.map_err(failed)?;
         let bodies = lease.statement(&bodies_sql(id)).await.map_err(failed)?;
-        let transaction = begin(&mut lease.client, BY_ID).await.map_err(failed)?;
+        let transaction = begin(&mut lease.client).await.map_err(failed)?;
+        transaction.batch_execute(BY_ID).await.map_err(failed)?;
         let mut page = self.list(&transaction, &list, id, scan).await?;
         if scan.bodies {
             for block in page.points.chunks_mut(BLOCK_BODIES) {
@@ -111,7 +76,7 @@ impl Inner {
                 let columns = Columns::of(&ids);
                 let rows =
                     transaction.query(&bodies, &columns.parameters()).await.map_err(failed)?;
-                let mut found = self.points(id, &rows)?;
+                let mut found = self.reader().points(id, &rows)?;
                 for point in block {
                     point.body = found.remove(&point.id).map(|found| found.body);
                 }
@@ -142,22 +107,23 @@ impl Inner {
         let portal = transaction.bind(list, &parameters).await.map_err(failed)?;
         let block = if scan.filter.is_some() { BLOCK_ROWS.1 } else { BLOCK_ROWS.0 };
         let block = block.min(scan.points_max.max(1) + 1);
+        let reader = self.reader();
         let (mut page, mut bytes, mut looked, mut last) = (ScanPage::default(), 0, 0, None);
         loop {
             let rows = transaction.query_portal(&portal, block as i32).await.map_err(failed)?;
             for row in &rows {
-                let point = self.row_id(row)?;
+                let point = reader.row_id(row)?;
                 let is_full = looked >= looked_max || page.points.len() >= scan.points_max.max(1);
                 if is_full {
                     return Ok(ScanPage { looked_through: last, ..page });
                 }
-                if self.is_wanted(row, &point, &scan.accept, scan.filter.as_ref(), 4)? {
-                    let size = usize::try_from(self.field::<i32>(row, 3)?).unwrap_or(0);
+                if reader.is_wanted(row, &point, &scan.accept, scan.filter.as_ref(), 4)? {
+                    let size = usize::try_from(reader.field::<i32>(row, 3)?).unwrap_or(0);
                     if scan.bodies && !page.points.is_empty() && bytes + size > scan.bytes_max {
                         return Ok(ScanPage { looked_through: last, ..page });
                     }
                     bytes += size;
-                    let hash = hash_of(self.field(row, 2)?);
+                    let hash = hash_of(reader.field(row, 2)?);
                     let hash =
                         hash.ok_or_else(|| damaged(self.place(), "a hash of another length"))?;
                     page.points.push(ScannedPoint { id: point.clone(), hash, body: None });
@@ -169,23 +135,6 @@ impl Inner {
                 return Ok(page);
             }
         }
-    }
-
-    /// Whether a call may see the point of this row, whose payload is in that column, if it has a filter.
-    pub fn is_wanted(
-        &self,
-        row: &Row,
-        point: &PointId,
-        accept: &Accept,
-        filter: Option<&Filter>,
-        payload: usize,
-    ) -> Result<bool, EngineError> {
-        if !accept.takes(point.placement_key()) {
-            return Ok(false);
-        }
-        let Some(filter) = filter else { return Ok(true) };
-        let text: Option<JsonText<'_>> = self.field(row, payload)?;
-        Ok(filter.holds_for_text(text.map(|text| text.0)))
     }
 
     /// See `Engine::count`.
@@ -211,10 +160,11 @@ impl Inner {
         } else {
             let none: [&(dyn ToSql + Sync); 0] = [];
             let rows = lease.client.query_raw(&statement, none).await.map_err(failed)?;
+            let reader = self.reader();
             let mut rows = std::pin::pin!(rows);
             while let Some(row) = rows.try_next().await.map_err(failed)? {
-                let point = self.row_id(&row)?;
-                count += u64::from(self.is_wanted(&row, &point, accept, filter, 2)?);
+                let point = reader.row_id(&row)?;
+                count += u64::from(reader.is_wanted(&row, &point, accept, filter, 2)?);
             }
         }
         lease.give_back();
@@ -236,14 +186,9 @@ impl Inner {
 const BY_ID: &str = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off";
 
 /// A transaction that sees one state throughout.
-pub async fn begin<'a>(
-    client: &'a mut Client,
-    settings: &str,
-) -> Result<Transaction<'a>, tokio_postgres::Error> {
+pub async fn begin(client: &mut Client) -> Result<Transaction<'_>, tokio_postgres::Error> {
     let transaction = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead);
-    let transaction = transaction.read_only(true).start().await?;
-    transaction.batch_execute(settings).await?;
-    Ok(transaction)
+    transaction.read_only(true).start().await
 }
 
 fn looked_max(scan: &Scan) -> usize {

@@ -88,13 +88,21 @@ pub async fn prepare(client: &Client, place: &str) -> Result<(), EngineError> {
     client.batch_execute(&first).await.map_err(failed)?;
     let form: i32 =
         client.query_one("SELECT form FROM sheaf.owner", &[]).await.map_err(failed)?.get(0);
-    if form != FORM {
-        return Err(EngineError::Unsupported(format!(
-            "the tables of PostgreSQL at {place} have the form {form}, this version of Sheaf writes {FORM}: start the version that \
-             wrote them. Nothing was changed"
-        )));
+    check_form(place, form)
+}
+
+/// Whether the tables have the form that this version knows.
+///
+/// # Errors
+/// `Unsupported`: they don't.
+pub fn check_form(place: &str, form: i32) -> Result<(), EngineError> {
+    if form == FORM {
+        return Ok(());
     }
-    Ok(())
+    Err(EngineError::Unsupported(format!(
+        "the tables of PostgreSQL at {place} have the form {form}, this version of Sheaf writes {FORM}: start the version that \
+         wrote them. Nothing was changed"
+    )))
 }
 
 fn vector_version(text: &str) -> (u32, u32) {

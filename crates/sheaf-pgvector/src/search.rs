@@ -8,12 +8,15 @@ use sheaf_engines::score::{Best, Candidate, Query, norm};
 use sheaf_engines::{Accept, EngineError, Hit, Search, validate};
 use sheaf_types::{CollectionId, Metric, PointId};
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Statement, Transaction};
+use tokio_postgres::{Error, Statement, Transaction};
 
 use crate::collection::{Collection, table};
 use crate::engine::Inner;
+use crate::error::{is_missing_table, unapplied};
 use crate::read::{BLOCK_ROWS, begin, bodies_sql};
+use crate::row::Reader;
 use crate::schema;
+use crate::session::{Session, Statements};
 use crate::value::{Numbers, VectorBytes};
 use crate::write::Columns;
 
@@ -58,56 +61,102 @@ impl Inner {
         if search.k == 0 {
             return Ok(Vec::new());
         }
-        let floats = collection.tally().points.unsigned_abs() * u64::from(collection.config.dim);
-        let has_index = schema::is_indexed(&collection.config);
-        if has_index && floats > self.options.exact_floats_max {
-            let found = self.search_by(Way::Index, &collection, search).await?;
+        let failed = |error| self.error_in(id, &error);
+        let mut lease = self.lease().await?;
+        let Session { client, statements, .. } = &mut *lease;
+        let transaction = begin(client).await.map_err(failed)?;
+        let (reader, exact_floats_max) = (self.reader(), self.options.exact_floats_max);
+        let finder = Finder { reader, exact_floats_max, collection: &collection, search };
+        let found = finder.find(&transaction, statements).await;
+        let hits = found.map_err(|error| match error {
+            // A table that is gone though nobody dropped its collection.
+            EngineError::NoCollection(_) if self.collection(id).is_ok() => self.lacks_table(id),
+            error => error,
+        })?;
+        transaction.commit().await.map_err(failed)?;
+        lease.give_back();
+        Ok(hits)
+    }
+}
+
+/// One search of one collection. It has been found valid, and asks for something.
+pub struct Finder<'a> {
+    pub reader: Reader<'a>,
+    /// Numbers up to which it is searched exactly.
+    pub exact_floats_max: u64,
+    pub collection: &'a Collection,
+    pub search: &'a Search,
+}
+
+/// What a search asks of PostgreSQL.
+struct Asked {
+    list: Statement,
+    vectors: Statement,
+    bodies: Statement,
+}
+
+impl Finder<'_> {
+    /// The hits in the state that the transaction sees.
+    ///
+    /// # Errors
+    /// `NoCollection`: its table isn't there.
+    pub async fn find(
+        &self,
+        transaction: &Transaction<'_>,
+        statements: &mut Statements,
+    ) -> Result<Vec<Hit>, EngineError> {
+        let (id, failed) = (self.collection.id, |error| self.failed(&error));
+        let list = list_sql(self.collection, self.search);
+        let asked = Asked {
+            list: statements.get(transaction, &list).await.map_err(failed)?,
+            vectors: statements.get(transaction, &vectors_sql(id)).await.map_err(failed)?,
+            bodies: statements.get(transaction, &bodies_sql(id)).await.map_err(failed)?,
+        };
+        let config = &self.collection.config;
+        let floats = self.collection.tally().points.unsigned_abs() * u64::from(config.dim);
+        if schema::is_indexed(config) && floats > self.exact_floats_max {
+            let found = self.find_by(Way::Index, transaction, &asked).await?;
             if let Some(hits) = found {
                 return Ok(hits);
             }
         }
-        Ok(self.search_by(Way::Exact, &collection, search).await?.unwrap_or_default())
+        Ok(self.find_by(Way::Exact, transaction, &asked).await?.unwrap_or_default())
+    }
+
+    fn failed(&self, error: &Error) -> EngineError {
+        match is_missing_table(error) {
+            true => EngineError::NoCollection(self.collection.id),
+            false => unapplied(self.reader.place, error),
+        }
     }
 
     /// The hits; `None`: the index ended before enough were found.
-    async fn search_by(
+    async fn find_by(
         &self,
         way: Way,
-        collection: &Collection,
-        search: &Search,
+        transaction: &Transaction<'_>,
+        asked: &Asked,
     ) -> Result<Option<Vec<Hit>>, EngineError> {
-        let id = collection.id;
-        let failed = |error| self.error_in(id, &error);
-        let mut lease = self.lease().await?;
-        let list = lease.statement(&list_sql(collection, search)).await.map_err(failed)?;
-        let vectors = lease.statement(&vectors_sql(id)).await.map_err(failed)?;
-        let bodies = lease.statement(&bodies_sql(id)).await.map_err(failed)?;
-        let transaction = begin(&mut lease.client, &settings(way, search)).await.map_err(failed)?;
+        let search = self.search;
+        let settings = settings(way, search);
+        transaction.batch_execute(&settings).await.map_err(|error| self.failed(&error))?;
         let has_conditions = search.filter.is_some() || matches!(search.accept, Accept::Only(_));
         let limit = match way {
             Way::Exact if !has_conditions => Some((search.k + MARGIN_ROWS) as i64),
             Way::Exact | Way::Index => None,
         };
-        let (mut proposed, mut end) =
-            self.propose(&transaction, &list, collection, search, limit).await?;
+        let (mut proposed, mut end) = self.propose(transaction, &asked.list, limit).await?;
         if end == End::Cut {
-            (proposed, end) = self.propose(&transaction, &list, collection, search, None).await?;
+            (proposed, end) = self.propose(transaction, &asked.list, None).await?;
         }
-        let is_too_few = way == Way::Index && end == End::NoMore && proposed.len() < search.k;
-        let hits = match is_too_few {
-            true => None,
-            false => {
-                let mut hits =
-                    self.compare(&transaction, &vectors, collection, search, &proposed).await?;
-                if search.bodies.any() {
-                    self.embody(&transaction, &bodies, id, &mut hits).await?;
-                }
-                Some(hits)
-            }
-        };
-        transaction.commit().await.map_err(failed)?;
-        lease.give_back();
-        Ok(hits)
+        if way == Way::Index && end == End::NoMore && proposed.len() < search.k {
+            return Ok(None);
+        }
+        let mut hits = self.compare(transaction, &asked.vectors, &proposed).await?;
+        if search.bodies.any() {
+            self.embody(transaction, &asked.bodies, &mut hits).await?;
+        }
+        Ok(Some(hits))
     }
 
     /// All points that may be among the best, as far as they were proposed.
@@ -115,24 +164,23 @@ impl Inner {
         &self,
         transaction: &Transaction<'_>,
         list: &Statement,
-        collection: &Collection,
-        search: &Search,
         limit: Option<i64>,
     ) -> Result<(Vec<Proposed>, End), EngineError> {
-        let failed = |error| self.error_in(collection.id, &error);
+        let (reader, search) = (self.reader, self.search);
+        let failed = |error| self.failed(&error);
         let bytes: Vec<u8> = search.vector.iter().flat_map(|number| number.to_le_bytes()).collect();
         let vector = VectorBytes(&bytes);
         let parameters: [&(dyn ToSql + Sync); 2] = [&vector, &limit];
         let portal = transaction.bind(list, &parameters).await.map_err(failed)?;
         let most = if search.filter.is_some() { BLOCK_ROWS.1 } else { BLOCK_ROWS.0 };
         let mut block = (search.k + MARGIN_ROWS).min(most);
-        let slack = Slack::new(collection.config.metric, &search.vector);
+        let slack = Slack::new(self.collection.config.metric, &search.vector);
         let (mut proposed, mut seen) = (Vec::<Proposed>::new(), 0);
         loop {
             let rows = transaction.query_portal(&portal, block as i32).await.map_err(failed)?;
             for row in &rows {
-                let id = self.row_id(row)?;
-                let distance = self.field::<f64>(row, 2)?;
+                let id = reader.row_id(row)?;
+                let distance = reader.field::<f64>(row, 2)?;
                 // What is undefined is as far as can be.
                 let distance = if distance.is_nan() { f64::INFINITY } else { distance };
                 if let Some(worst) = proposed.get(search.k - 1)
@@ -140,7 +188,7 @@ impl Inner {
                 {
                     return Ok((proposed, End::Settled));
                 }
-                if self.is_wanted(row, &id, &search.accept, search.filter.as_ref(), 3)? {
+                if reader.is_wanted(row, &id, &search.accept, search.filter.as_ref(), 3)? {
                     proposed.push(Proposed { id, distance });
                 }
             }
@@ -158,22 +206,21 @@ impl Inner {
         &self,
         transaction: &Transaction<'_>,
         vectors: &Statement,
-        collection: &Collection,
-        search: &Search,
         proposed: &[Proposed],
     ) -> Result<Vec<Hit>, EngineError> {
-        let query = Query::new(collection.config.metric, search.vector.clone());
+        let (reader, search) = (self.reader, self.search);
+        let query = Query::new(self.collection.config.metric, search.vector.clone());
         let ids: Vec<&PointId> = proposed.iter().map(|proposed| &proposed.id).collect();
         let mut best = Best::new(search.k);
         for block in ids.chunks(COMPARED_ROWS) {
             let columns = Columns::of(block);
             let rows = transaction.query(vectors, &columns.parameters()).await;
-            for row in &rows.map_err(|error| self.error_in(collection.id, &error))? {
-                let at = self.field::<i64>(row, 0)?;
+            for row in &rows.map_err(|error| self.failed(&error))? {
+                let at = reader.field::<i64>(row, 0)?;
                 let Some(id) = usize::try_from(at - 1).ok().and_then(|at| block.get(at)) else {
                     continue;
                 };
-                let vector = self.field::<Numbers>(row, 1)?.0;
+                let vector = reader.field::<Numbers>(row, 1)?.0;
                 let score = query.score(&vector, norm(&vector));
                 best.offer(Candidate { rank: query.rank(score), score, id, slot: 0 });
             }
@@ -188,14 +235,14 @@ impl Inner {
         &self,
         transaction: &Transaction<'_>,
         bodies: &Statement,
-        id: CollectionId,
         hits: &mut [Hit],
     ) -> Result<(), EngineError> {
         for block in hits.chunks_mut(COMPARED_ROWS) {
             let ids: Vec<&PointId> = block.iter().map(|hit| &hit.id).collect();
             let columns = Columns::of(&ids);
             let rows = transaction.query(bodies, &columns.parameters()).await;
-            let mut found = self.points(id, &rows.map_err(|error| self.error_in(id, &error))?)?;
+            let rows = rows.map_err(|error| self.failed(&error))?;
+            let mut found = self.reader.points(self.collection.id, &rows)?;
             for hit in block {
                 hit.body = found.remove(&hit.id).map(|point| point.body);
             }
@@ -231,16 +278,17 @@ impl Slack {
     }
 }
 
+/// Both ways set the same switches: one may follow the other in a transaction.
 fn settings(way: Way, search: &Search) -> String {
     match way {
         Way::Index => format!(
-            "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off; \
-             SET LOCAL hnsw.iterative_scan = strict_order; SET LOCAL hnsw.ef_search = {}",
+            "SET LOCAL enable_indexscan = on; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_seqscan = off; \
+             SET LOCAL enable_sort = off; SET LOCAL hnsw.iterative_scan = strict_order; SET LOCAL hnsw.ef_search = {}",
             search.ef.max(search.k).clamp(1, EF_MAX)
         ),
-        Way::Exact => {
-            "SET LOCAL enable_indexscan = off; SET LOCAL enable_bitmapscan = off".to_owned()
-        }
+        Way::Exact => "SET LOCAL enable_indexscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_seqscan = on; \
+                       SET LOCAL enable_sort = on"
+            .to_owned(),
     }
 }
 

@@ -8,10 +8,11 @@ use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
-use deadpool::managed::{Manager, Metrics, Object, Pool, RecycleError, RecycleResult};
+use deadpool::Runtime;
+use deadpool::managed::{Manager, Metrics, Object, Pool, RecycleError, RecycleResult, Timeouts};
 use sheaf_engines::EngineError;
 use tokio_postgres::tls::MakeTlsConnect;
-use tokio_postgres::{Client, Error, NoTls, Socket, Statement};
+use tokio_postgres::{Client, Error, GenericClient, NoTls, Socket, Statement};
 use tracing::debug;
 
 use crate::error::{cause, too_late, unapplied};
@@ -36,7 +37,7 @@ pub struct Session {
     pub client: Client,
     /// Its advisory lock.
     pub number: i32,
-    statements: BTreeMap<String, Statement>,
+    pub statements: Statements,
     /// Something is under way in it.
     busy: bool,
 }
@@ -44,14 +45,29 @@ pub struct Session {
 impl Session {
     /// The statement, prepared once.
     pub async fn statement(&mut self, sql: &str) -> Result<Statement, Error> {
-        if let Some(statement) = self.statements.get(sql) {
+        self.statements.get(&self.client, sql).await
+    }
+}
+
+/// The prepared statements of one session.
+#[derive(Default)]
+pub struct Statements(BTreeMap<String, Statement>);
+
+impl Statements {
+    /// The statement, prepared once. `client` is the session, or a transaction in it.
+    pub async fn get(
+        &mut self,
+        client: &impl GenericClient,
+        sql: &str,
+    ) -> Result<Statement, Error> {
+        if let Some(statement) = self.0.get(sql) {
             return Ok(statement.clone());
         }
-        if self.statements.len() >= STATEMENTS_MAX {
-            self.statements.clear();
+        if self.0.len() >= STATEMENTS_MAX {
+            self.0.clear();
         }
-        let statement = self.client.prepare(sql).await?;
-        self.statements.insert(sql.to_owned(), statement.clone());
+        let statement = client.prepare(sql).await?;
+        self.0.insert(sql.to_owned(), statement.clone());
         Ok(statement)
     }
 }
@@ -67,17 +83,38 @@ impl Sessions {
         Self { options, next_number: AtomicI32::new(LOCK_SESSIONS) }
     }
 
+    /// At most `sessions_max` of them, each made when it is needed.
+    ///
+    /// # Errors
+    /// The pool can't be made.
+    pub fn pool(self) -> Result<Pool<Self>, EngineError> {
+        let (size, wait) = (self.options.sessions_max, Some(self.options.deadline));
+        Pool::builder(self)
+            .max_size(size)
+            .runtime(Runtime::Tokio1)
+            .timeouts(Timeouts { wait, create: wait, recycle: wait })
+            .build()
+            .map_err(|error| EngineError::Unavailable(format!("{error}; nothing was changed")))
+    }
+
     /// A new session, past the pool.
     ///
     /// # Errors
     /// The server can't be reached, or doesn't let us in.
     pub async fn connect(&self) -> Result<Session, EngineError> {
+        let client = self.client().await?;
+        let number = self.take_number(&client).await?;
+        Ok(Session { client, number, statements: Statements::default(), busy: false })
+    }
+
+    /// A session that writes no points, and so needs no number.
+    ///
+    /// # Errors
+    /// As of [`Sessions::connect`].
+    pub async fn client(&self) -> Result<Client, EngineError> {
         let PgOptions { deadline, place, .. } = &self.options;
         let connected = tokio::time::timeout(*deadline, self.try_connect()).await;
-        let client =
-            connected.map_err(|_| too_late(place))?.map_err(|error| unapplied(place, &error))?;
-        let number = self.take_number(&client).await?;
-        Ok(Session { client, number, statements: BTreeMap::new(), busy: false })
+        connected.map_err(|_| too_late(place))?.map_err(|error| unapplied(place, &error))
     }
 
     async fn try_connect(&self) -> Result<Client, Error> {

@@ -113,12 +113,13 @@ impl Inner {
         deleted.map_err(failed)?;
         upserted.map_err(failed)?;
         let mut before = Old::new();
+        let reader = self.reader();
         for row in read {
-            let at = usize::try_from(self.field::<i64>(&row, 0)? - 1).unwrap_or(usize::MAX);
-            let hash = hash_of(self.field(&row, 1)?).zip(ids.get(at));
+            let at = usize::try_from(reader.field::<i64>(&row, 0)? - 1).unwrap_or(usize::MAX);
+            let hash = hash_of(reader.field(&row, 1)?).zip(ids.get(at));
             let (hash, id) =
                 hash.ok_or_else(|| damaged(self.place(), "a hash of another length"))?;
-            before.insert((*id).clone(), (hash, self.field(&row, 2)?));
+            before.insert((*id).clone(), (hash, reader.field(&row, 2)?));
         }
         Ok((lease, before))
     }
