@@ -36,6 +36,9 @@ pub fn unapplied(place: &str, error: &Error) -> EngineError {
         "53" => "it lacks memory or connections: see max_connections",
         "57" if code == "57014" => "it took too long, or somebody cancelled it",
         "57" => "it is starting or stopping",
+        "40" if code == "40001" => {
+            "a standby breaks off what would hold up its replay: see hot_standby_feedback and max_standby_streaming_delay"
+        }
         "42" if code == "42501" => "grant the user what it lacks, see docs/engines/pgvector.md",
         "25" => "it takes no writes: is it a standby?",
         _ => "look at its log",

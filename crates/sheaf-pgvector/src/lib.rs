@@ -10,7 +10,9 @@
 mod collection;
 mod engine;
 mod error;
+mod follower;
 mod key;
+mod marks;
 mod options;
 mod owner;
 mod read;
@@ -25,4 +27,5 @@ mod value;
 mod write;
 
 pub use engine::PgVector;
+pub use follower::{PgFollower, PgFollowerOptions};
 pub use options::PgOptions;

@@ -28,6 +28,7 @@ const KEEPALIVE_SECS: (u64, u64) = (10, 5);
 pub struct PgOptions {
     pub(crate) config: Config,
     pub(crate) tls: Tls,
+    server: String,
     /// The database for people: everything but the password.
     pub(crate) place: String,
     /// How long a call may take. A write whose outcome got lost is not answered before that is settled.
@@ -90,6 +91,7 @@ impl PgOptions {
             return Err("it names no database; write postgres://USER@HOST:PORT/DATABASE".to_owned());
         };
         let port = config.get_ports().first().copied().unwrap_or(5432);
+        let server = format!("{host}:{port}");
         if let Some(password) = password {
             config.password(password);
         }
@@ -103,7 +105,8 @@ impl PgOptions {
         Ok(Self {
             config,
             tls,
-            place: format!("{user}@{host}:{port}/{database}"),
+            place: format!("{user}@{server}/{database}"),
+            server,
             deadline,
             open_deadline: Duration::from_secs(OPEN_SECS),
             take_over: Duration::from_secs(TAKE_OVER_SECS),
@@ -115,6 +118,16 @@ impl PgOptions {
     /// The database for people: user, host, port and name, never the password.
     pub fn place(&self) -> &str {
         &self.place
+    }
+
+    /// The name of the database in its server.
+    pub fn database(&self) -> &str {
+        self.config.get_dbname().unwrap_or_default()
+    }
+
+    /// `HOST:PORT` of its server, as it was given.
+    pub fn server(&self) -> &str {
+        &self.server
     }
 
     /// Whether it has to show who it is, and nothing can be read on the wire.
