@@ -163,10 +163,41 @@ fn wrong_coordinator_settings() -> Vec<Case> {
     ]
 }
 
+fn wrong_replica_settings() -> Vec<Case> {
+    const PRIMARY: &str = "postgres://u:hush@127.0.0.1:1/d";
+    let replica = |what, further: &[&'static str], words: &[&'static str]| {
+        let common: &[&str] =
+            &["--insecure", "--of-shard", "1", "--coordinator", "http://127.0.0.1:1"];
+        case(what, "replica", &[&LOOPBACK, common, further], words)
+    };
+    vec![
+        replica("no servers", &[], &["engine_url is missing", "leader_url is missing"]),
+        replica("no follower", &["--engine", "embedded"], &["can have no replica", "pgvector"]),
+        replica(
+            "a leader that follows itself",
+            &["--engine", "pgvector", "--engine-url", PRIMARY, "--leader-url", PRIMARY],
+            &["the same server", "standby"],
+        ),
+        replica(
+            "a password for Quiver",
+            &[
+                "--engine-url",
+                "http://127.0.0.1:2",
+                "--leader-url",
+                "http://127.0.0.1:1",
+                "--leader-password",
+                "hush",
+            ],
+            &["leader_password is for --engine pgvector"],
+        ),
+    ]
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wrong_settings_stop_the_start_with_one_message_that_says_what_to_change() {
     let folder = tempfile::tempdir().expect("the system has room for temporary folders");
     let cases = wrong_settings().into_iter().chain(wrong_coordinator_settings());
+    let cases = cases.chain(wrong_replica_settings());
     for (number, (what, arguments, words)) in cases.enumerate() {
         let data = folder.path().join(number.to_string());
         let dir = data.display().to_string();

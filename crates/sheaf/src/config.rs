@@ -121,6 +121,7 @@ fn names_of_all_roles() -> BTreeSet<String> {
     let roles = [
         object(&CoordinatorSettings::default()),
         object(&ShardSettings::default()),
+        object(&ReplicaSettings::default()),
         object(&RouterSettings::default()),
     ];
     let names = roles.into_iter().flatten().map(|(name, _)| name);

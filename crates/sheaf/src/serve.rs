@@ -4,6 +4,7 @@
 
 mod coordinator;
 mod engine;
+mod follower;
 mod listen;
 mod models;
 mod replica;
@@ -251,15 +252,27 @@ pub struct ReplicaFlags {
     #[arg(long, value_name = "ID")]
     #[serde(skip_serializing_if = "Option::is_none")]
     of_shard: Option<u64>,
-    /// The Quiver server that follows the shard's own: http://HOST:PORT
+    /// The shard's engine: quiver, unless given, or pgvector
+    #[arg(long, value_name = "ENGINE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    engine: Option<EngineKind>,
+    /// What follows the shard's own server: http://HOST:PORT of Quiver, postgres://USER@HOST:PORT/DATABASE of a standby
     #[arg(long, value_name = "URL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     engine_url: Option<String>,
-    /// The key that it is shown; better given in the environment or in the file
+    /// The key that Quiver is shown; better given in the environment or in the file
     #[arg(long, value_name = "KEY")]
     #[serde(skip_serializing_if = "Option::is_none")]
     engine_key: Option<String>,
-    /// The shard's own Quiver server: http://HOST:PORT
+    /// The standby's password; better given in the environment or in the file
+    #[arg(long, value_name = "PASSWORD")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    engine_password: Option<String>,
+    /// Who has signed the standby's certificate, in PEM: it is spoken to in TLS then, and has to be the host of its URL
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    engine_ca: Option<PathBuf>,
+    /// The shard's own server: http://HOST:PORT of Quiver, postgres://USER@HOST:PORT/DATABASE of PostgreSQL
     #[arg(long, value_name = "URL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     leader_url: Option<String>,
@@ -267,6 +280,14 @@ pub struct ReplicaFlags {
     #[arg(long, value_name = "KEY")]
     #[serde(skip_serializing_if = "Option::is_none")]
     leader_key: Option<String>,
+    /// Its password; better given in the environment or in the file
+    #[arg(long, value_name = "PASSWORD")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    leader_password: Option<String>,
+    /// Who has signed its certificate, in PEM, as of the standby's
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    leader_ca: Option<PathBuf>,
     /// A coordinator; repeat it for several
     #[arg(long, value_name = "URL")]
     #[serde(skip_serializing_if = "Vec::is_empty")]

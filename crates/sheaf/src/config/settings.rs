@@ -173,12 +173,19 @@ pub struct ReplicaSettings {
     pub listen: String,
     /// The shard whose searches it answers.
     pub of_shard: Option<u64>,
-    /// `http://HOST:PORT` of the follower.
+    /// Of the shard, and so of what follows it.
+    pub engine: EngineKind,
+    /// `http://HOST:PORT` or `postgres://…` of the follower.
     pub engine_url: Option<String>,
     pub engine_key: Option<String>,
-    /// `http://HOST:PORT` of the server that the follower follows.
+    pub engine_password: Option<String>,
+    /// A file in PEM: who signs the certificate of a PostgreSQL that follows.
+    pub engine_ca: Option<PathBuf>,
+    /// The same of the server that the follower follows.
     pub leader_url: Option<String>,
     pub leader_key: Option<String>,
+    pub leader_password: Option<String>,
+    pub leader_ca: Option<PathBuf>,
     #[serde(rename = "coordinator", deserialize_with = "one_or_many")]
     pub coordinators: Vec<String>,
 }
@@ -188,10 +195,15 @@ impl Default for ReplicaSettings {
         Self {
             listen: "127.0.0.1:7800".to_owned(),
             of_shard: None,
+            engine: EngineKind::Quiver,
             engine_url: None,
             engine_key: None,
+            engine_password: None,
+            engine_ca: None,
             leader_url: None,
             leader_key: None,
+            leader_password: None,
+            leader_ca: None,
             coordinators: Vec::new(),
         }
     }

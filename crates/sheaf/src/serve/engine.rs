@@ -114,20 +114,46 @@ fn pgvector(
         );
         return None;
     };
-    let (password, ca) = (settings.engine_password.as_deref(), settings.engine_ca.as_deref());
-    let options = match PgOptions::parse_with(url, password, ca) {
-        Ok(options) => options,
-        Err(why) => {
-            complaints.add(format!("engine_url: {why}"));
-            return None;
-        }
+    let options = PgSettings {
+        name: "engine_url",
+        url,
+        password: settings.engine_password.as_deref(),
+        ca: settings.engine_ca.as_deref(),
+        ca_flag: "--engine-ca",
     };
-    if !options.is_local() && !options.is_verified() {
-        let encrypt = "write ?sslmode=verify-full behind the database's name, with --engine-ca FILE unless the system trusts its certificate";
-        let server = format!("PostgreSQL at {}", options.place());
-        refuse_open_wire(common, &server, encrypt, complaints);
+    Some(Place::Pgvector(Box::new(options.options(common, complaints)?)))
+}
+
+/// What the settings say of one PostgreSQL.
+pub struct PgSettings<'a> {
+    /// The setting that is its URL.
+    pub name: &'a str,
+    pub url: &'a str,
+    pub password: Option<&'a str>,
+    pub ca: Option<&'a Path>,
+    /// The flag that would give `ca`.
+    pub ca_flag: &'a str,
+}
+
+impl PgSettings<'_> {
+    pub fn options(&self, common: &Common, complaints: &mut Complaints) -> Option<PgOptions> {
+        let options = match PgOptions::parse_with(self.url, self.password, self.ca) {
+            Ok(options) => options,
+            Err(why) => {
+                complaints.add(format!("{}: {why}", self.name));
+                return None;
+            }
+        };
+        if !options.is_local() && !options.is_verified() {
+            let encrypt = format!(
+                "write ?sslmode=verify-full behind the database's name, with {} FILE unless the system trusts its certificate",
+                self.ca_flag
+            );
+            let server = format!("PostgreSQL at {}", options.place());
+            refuse_open_wire(common, &server, &encrypt, complaints);
+        }
+        Some(options)
     }
-    Some(Place::Pgvector(Box::new(options)))
 }
 
 /// `encrypt` says how it would be.

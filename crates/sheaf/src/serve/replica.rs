@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use sheaf_engines::{QuiverFollower, QuiverFollowerOptions};
 use sheaf_http::replica::{HttpPrimary, replica};
 use sheaf_http::router::{Coordinators, InnerRouter, RouterParts};
 use sheaf_runtime::replica::{ReplicaHost, ReplicaParts};
@@ -12,15 +11,16 @@ use sheaf_transport::{HttpOptions, HyperTransport};
 use sheaf_types::ShardId;
 use tracing::info;
 
-use super::{ReplicaFlags, engine, listen};
+use super::follower::{self, Followed};
+use super::{ReplicaFlags, listen};
 use crate::client::Failure;
+use crate::config::ReplicaSettings;
 use crate::config::check::{self, Checked, Complaints};
-use crate::config::{Common, ReplicaSettings};
 
 struct Settings {
     checked: Checked,
     shard: ShardId,
-    follower: QuiverFollowerOptions,
+    follower: Followed,
     coordinators: Vec<String>,
 }
 
@@ -33,33 +33,10 @@ fn settings(flags: &ReplicaFlags) -> Result<Settings, Failure> {
         complaints
             .add("no shard is given; add --of-shard ID of the shard whose engine is followed");
     }
-    let follower = follower(&loaded.common, &loaded.role, &mut complaints);
+    let follower = follower::followed(&loaded.common, &loaded.role, &mut complaints);
     let all = checked.zip(follower).zip(loaded.role.of_shard);
     let ((checked, follower), shard) = complaints.or(all).map_err(super::usage)?;
     Ok(Settings { checked, shard: ShardId(shard), follower, coordinators })
-}
-
-fn follower(
-    common: &Common,
-    settings: &ReplicaSettings,
-    complaints: &mut Complaints,
-) -> Option<QuiverFollowerOptions> {
-    let mut server = |name: &str, url: &Option<String>, what: &str| {
-        let Some(url) = url else {
-            complaints.add(format!("{name} is missing: http://HOST:PORT of {what}"));
-            return None;
-        };
-        engine::quiver_url(common, name, url, complaints)
-    };
-    let url = server("engine_url", &settings.engine_url, "the Quiver server that follows");
-    let leader = server("leader_url", &settings.leader_url, "the Quiver server that it follows");
-    let (url, leader_url) = url.zip(leader)?;
-    if url == leader_url {
-        complaints.add("engine_url and leader_url are the same server; a replica needs one that follows the other");
-        return None;
-    }
-    let (key, leader_key) = (settings.engine_key.clone(), settings.leader_key.clone());
-    Some(QuiverFollowerOptions { url, key, leader_url, leader_key, name: entropy::name() })
 }
 
 /// Runs it until SIGTERM or SIGINT.
@@ -78,12 +55,12 @@ pub async fn run(flags: &ReplicaFlags) -> Result<(), Failure> {
     let (maps, keeper) =
         RouterHost::new(Clock::system(), source, KeeperOptions::default(), entropy::seed());
     let keeper = tokio::spawn(keeper);
-    let follower = QuiverFollower::new(transport.clone(), follower).map_err(super::failed)?;
+    let follower = follower.open(transport.clone())?;
     let primary =
         HttpPrimary::new(transport.clone(), peer_key.as_deref()).map_err(super::failed)?;
     let (host, rounds) = ReplicaHost::new(ReplicaParts {
         shard,
-        follower: Arc::new(follower),
+        follower,
         primary: Arc::new(primary),
         maps: maps.clone(),
     });
