@@ -9,7 +9,6 @@ use crate::ask::Client;
 use crate::node::{FILE_BYTES_ANY, Node, Role};
 use crate::operate::Operator;
 use crate::patience::eventually;
-use crate::quiver::QuiverServer;
 use crate::router::Router;
 
 /// Seconds that a new cluster may take until it serves.
@@ -137,18 +136,12 @@ impl Cluster {
         self.nodes.len() - 1
     }
 
-    /// Starts a replica of a shard: `follower` follows `leader`, the shard's own server. It is in no map yet.
-    pub async fn add_replica(
-        &mut self,
-        of: u64,
-        leader: &QuiverServer,
-        follower: &QuiverServer,
-    ) -> usize {
+    /// Starts a replica of a shard; `engine` is what it is told of the shard's server and of the one that follows it. It is in no map yet.
+    pub async fn add_replica(&mut self, of: u64, engine: &[&str]) -> usize {
         let name = format!("replica-{}", self.replicas.len() + 1);
         let (of, coordinators) = (of.to_string(), self.coordinator_urls());
-        let (engine, leader) = (follower.url(), leader.url());
-        let mut arguments =
-            vec!["--of-shard", &of, "--engine-url", &engine, "--leader-url", &leader];
+        let mut arguments = vec!["--of-shard", &of];
+        arguments.extend(engine);
         arguments.extend(coordinators.split(' ').flat_map(|url| ["--coordinator", url]));
         arguments.extend(self.all.iter().map(String::as_str));
         let replica = Node::start(Role::Replica, &name, self.folder.path(), &arguments).await;

@@ -64,6 +64,32 @@ impl Postgres {
         Self::start_of(home(), settings, None).await
     }
 
+    /// A standby of this server, with all its databases, that follows it, and waits until it serves. The server keeps what the standby
+    /// still needs, also while that is away.
+    ///
+    /// # Panics
+    /// It can't be copied, or the copy doesn't start.
+    pub async fn start_standby(&self, settings: &[&str]) -> Self {
+        let mut standby = Self::new(self.home.clone(), settings);
+        let (port, slot) =
+            (self.port.number.to_string(), format!("standby_{}", standby.port.number));
+        let mut copy = standby.command("pg_basebackup");
+        copy.arg("--pgdata").arg(standby.data()).args(["--host=127.0.0.1", "--port", &port]);
+        copy.args([
+            "--username",
+            SUPERUSER,
+            "--checkpoint=fast",
+            "--write-recovery-conf",
+            "--no-sync",
+        ]);
+        copy.args(["--create-slot", "--slot", &slot]);
+        let ran = copy.stdin(Stdio::null()).output().await.expect("pg_basebackup can be run");
+        assert!(ran.status.success(), "pg_basebackup: {}", String::from_utf8_lossy(&ran.stderr));
+        standby.spawn();
+        standby.is_ready().await;
+        standby
+    }
+
     /// Debian's, which has TLS and no pgvector. It shows this certificate; the role `locked` needs it, and its password.
     ///
     /// # Panics
@@ -73,11 +99,16 @@ impl Postgres {
         Self::start_of(home_with_tls(), &settings, Some(files)).await
     }
 
-    async fn start_of(home: PathBuf, settings: &[&str], tls: Option<&Certificates>) -> Self {
+    /// One that has no data yet.
+    fn new(home: PathBuf, settings: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("the system has room for temporary folders");
         give_to_user(folder.path());
         let settings = settings.iter().map(|&setting| setting.to_owned()).collect();
-        let mut server = Self { port: Port::reserve(), home, settings, process: None, folder };
+        Self { port: Port::reserve(), home, settings, process: None, folder }
+    }
+
+    async fn start_of(home: PathBuf, settings: &[&str], tls: Option<&Certificates>) -> Self {
+        let mut server = Self::new(home, settings);
         let mut initdb = server.command("initdb");
         initdb.arg("--pgdata").arg(server.data()).args(["--username", SUPERUSER, "--auth=trust"]);
         initdb.args(["--encoding=UTF8", "--locale=C", "--no-sync"]);
@@ -154,6 +185,26 @@ impl Postgres {
     pub async fn restart(&mut self) {
         self.spawn();
         self.is_ready().await;
+    }
+
+    /// Stops all its processes in the middle of whatever they do; they keep their connections.
+    pub fn freeze(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    /// Lets them go on.
+    pub fn thaw(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        for id in self.processes().iter().filter_map(|id| id.parse().ok()) {
+            match kill(Pid::from_raw(id), signal) {
+                // Sessions come and go.
+                Ok(()) | Err(nix::errno::Errno::ESRCH) => {}
+                Err(why) => panic!("can't signal the server: {why}"),
+            }
+        }
     }
 
     /// Fills its disk, or makes room on it: no file of it may grow beyond this size; `None`: any may.
@@ -326,6 +377,8 @@ fn as_user(mut command: Command, home: &Path, folder: &Path) -> Command {
 impl Drop for Postgres {
     fn drop(&mut self) {
         let Some(mut process) = self.process.take() else { return };
+        // One that is frozen couldn't stop.
+        self.thaw();
         // Its standard input closes, and its shell stops it. Waited for, as the folder goes next.
         drop(process.stdin.take());
         for _ in 0..GONE_SECS_MAX * 100 {
