@@ -5,7 +5,7 @@
 //! come from `sheaf_engines::score`, so they equal other engines' to the bit.
 //!
 //! What makes writes safe is in `owner.rs` (one writer), `write.rs` (one transaction a batch) and `settle.rs` (outcomes that
-//! got lost). Knows no map and no placement but through the port's predicates.
+//! got lost). What a standby may answer is decided in `follower.rs`. Knows no map and no placement but through the port's predicates.
 
 mod collection;
 mod engine;
