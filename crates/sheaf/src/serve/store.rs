@@ -128,6 +128,10 @@ pub enum Opened {
 ///
 /// # Errors
 /// The folder can't be used.
+#[cfg_attr(
+    not(feature = "etcd"),
+    expect(unused_variables, reason = "nobody else could be elected")
+)]
 pub fn open(place: Place, me: &Peer, lease_secs: u32) -> Result<Opened, StoreError> {
     match place {
         Place::Folder(folder) => {
