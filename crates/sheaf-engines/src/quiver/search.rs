@@ -114,6 +114,14 @@ pub fn best(found: &mut Vec<Found>, k: usize) {
     found.truncate(k);
 }
 
+/// How many hits to ask for when the last one of `k` is no better than the one behind it: a few more, so that the right ones are among
+/// them. `None`: so many were asked for, or it is better.
+fn for_equals(wanted: usize, k: usize, rows: &[Row]) -> Option<usize> {
+    let with_equals = (k + k / 8 + 2).min(K_MAX);
+    let are_equal = rows.len() > k && rows[k - 1].score == rows[k].score;
+    (are_equal && wanted < with_equals).then_some(with_equals)
+}
+
 impl Inner {
     pub async fn search(
         self: &Arc<Self>,
@@ -149,14 +157,13 @@ impl Inner {
         // only the vector shows that a point is still there.
         let true_scores = held.config().index == IndexKind::Hnsw && is_whole;
         let vectors = asked.search.bodies == Bodies::Whole || !true_scores;
-        // One more shows whether hits behind the last one may be as good. Then a few more, so that the right ones are among them.
-        let (alone, with_equals) = ((k + 1).min(K_MAX), (k + k / 8 + 2).min(K_MAX));
-        let mut wanted = alone;
+        // One more shows whether hits behind the last one may be as good.
+        let mut wanted = (k + 1).min(K_MAX);
         loop {
             let mut rows = self.proposed(held, asked, wanted, vectors).await?;
             let shown = rows.len();
-            if wanted == alone && shown > k && rows[k - 1].score == rows[k].score {
-                wanted = with_equals;
+            if let Some(more) = for_equals(wanted, k, &rows) {
+                wanted = more;
                 continue;
             }
             // A point without a vector is gone, only the index still has it; without any, what it says of these may be of before.
@@ -207,5 +214,30 @@ impl Inner {
         let deadline = self.options.read_deadline;
         let answer = self.server.call(Method::POST, &path, Bytes::from(body), deadline).await;
         wire::read_hits(&answer.map_err(|error| self.missing(held, error))?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_hits_are_asked_for_once_and_never_more_than_there_may_be() {
+        let rows = |scores: &[f32]| {
+            let row = |score: &f32| Row {
+                id: PointId::from("a"),
+                vector: None,
+                payload: None,
+                score: Some(*score),
+            };
+            scores.iter().map(row).collect::<Vec<Row>>()
+        };
+        assert_eq!(for_equals(3, 2, &rows(&[1.0, 2.0, 2.0])), Some(4));
+        assert_eq!(for_equals(4, 2, &rows(&[1.0, 2.0, 2.0, 2.0])), None, "so many were asked for");
+        assert_eq!(for_equals(3, 2, &rows(&[1.0, 1.0, 2.0])), None, "the last one is better");
+        assert_eq!(for_equals(3, 2, &rows(&[1.0, 1.0])), None, "there are no others");
+        let all = rows(&vec![1.0; K_MAX]);
+        assert_eq!(for_equals(K_MAX, K_MAX - 1, &all), None, "it was asked for all it may be");
+        assert_eq!(for_equals(K_MAX, K_MAX, &all), None);
     }
 }
