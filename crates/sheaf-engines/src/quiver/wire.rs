@@ -92,7 +92,7 @@ pub fn read_rows(body: &[u8]) -> Result<Vec<Row>, EngineError> {
 pub fn read_hits(body: &[u8]) -> Result<Vec<Row>, EngineError> {
     let answer: RowsAnswer<'_> = serde_json::from_slice(body).map_err(|error| no_quiver(&error))?;
     let hit = |answer: RowAnswer<'_>| {
-        // To be read and written again costs more than all else about a hit.
+        // Only to be shown, so it needn't be read and written again.
         let payload = answer.payload.map(RawValue::get).filter(|text| !text.contains(EXACT_MEMBER));
         let Some(text) = payload else { return read(answer).map(row) };
         let (id, payload) = (PointId::from(answer.id.as_ref()), Some(text.to_owned()));

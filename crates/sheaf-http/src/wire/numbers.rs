@@ -1,7 +1,7 @@
 //! The numbers of a vector in a request.
 //!
 //! The JSON of a vector is checked first, as a whole, which is quick. So a number is a text between two commas, and what is read here
-//! is what a reader of JSON would have read, in half of its time.
+//! is what a reader of JSON would have read.
 
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
@@ -35,7 +35,7 @@ pub fn numbers(raw: &RawValue) -> serde_json::Result<Vec<f32>> {
 /// `None`: something in it isn't as usual.
 fn plain_numbers(json: &str) -> Option<Vec<f32>> {
     let inner = json.strip_prefix('[')?.strip_suffix(']')?;
-    // Four bytes are few for a number, so there is seldom room to be made.
+    // Numbers of vectors are seldom shorter; where they are, it grows.
     let mut numbers = Vec::with_capacity(inner.len() / 8);
     for text in inner.split(',') {
         let text = text.trim_ascii();
