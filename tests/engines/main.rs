@@ -20,6 +20,7 @@ mod pgvector_standby;
 mod postgres_outside;
 mod postgres_tls;
 mod quiver;
+mod quiver_ahead;
 mod quiver_clients;
 mod quiver_cluster;
 mod quiver_documents;

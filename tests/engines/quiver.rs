@@ -52,7 +52,7 @@ async fn the_quiver_engine_conforms_with_small_pages() {
 }
 
 /// Options of an engine that reads points over gRPC.
-fn with_grpc(server: &QuiverServer, url: String) -> QuiverOptions {
+pub fn with_grpc(server: &QuiverServer, url: String) -> QuiverOptions {
     let read_deadline = Duration::from_secs(30);
     let reads = GrpcReadsOptions { url, key: None, read_deadline };
     let many_reads = GrpcReads::new(&reads).expect("a URL");

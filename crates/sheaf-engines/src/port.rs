@@ -44,8 +44,9 @@ pub trait Engine: Send + Sync + 'static {
     /// A batch that names an id twice leaves it as the last write says.
     fn apply(&self, collection: CollectionId, writes: Vec<Write>) -> Reply<'_, Vec<Change>>;
 
-    /// These points will probably be upserted soon, by one write in this order: an engine may prepare that. Nothing depends on it.
-    fn foresee(&self, _collection: CollectionId, _points: &[StoredPoint]) {}
+    /// These points will probably be upserted soon, by one write in this order, and when they are the last ones, the collection will be
+    /// scanned from its start: an engine may prepare that. Nothing depends on it.
+    fn foresee(&self, _collection: CollectionId, _points: &[StoredPoint], _are_last: bool) {}
 
     /// The points with these ids, in the same order; `None` where there is none.
     fn get(

@@ -22,6 +22,7 @@ mod recent;
 mod search;
 mod server;
 mod snapshot;
+mod windows;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -50,9 +51,9 @@ use foreseen::Foreseen;
 use index::IndexState;
 use log::Log;
 use look::Lookers;
-use pages::Windows;
 use payload::PayloadLimit;
 use server::{CallError, Server};
+use windows::Windows;
 
 /// Points that are read at the same time: Quiver gives out one in a request.
 const READS_AT_ONCE: usize = 32;
@@ -338,9 +339,11 @@ impl Engine for Quiver {
         })
     }
 
-    fn foresee(&self, id: CollectionId, points: &[StoredPoint]) {
-        if let Ok(held) = self.inner.held(id) {
-            held.foreseen.add(held.config(), points);
+    fn foresee(&self, id: CollectionId, points: &[StoredPoint], are_last: bool) {
+        let Ok(held) = self.inner.held(id) else { return };
+        held.foreseen.add(held.config(), points);
+        if are_last {
+            self.inner.load_ahead(&held);
         }
     }
 

@@ -140,7 +140,7 @@ impl GateHost {
     pub async fn frame(&self, frame: Frame) -> Result<Result<Verdict, FrameRefusal>, Stopping> {
         let frame = Box::new(frame);
         if let Content::Replace { range, points } = &frame.content {
-            self.engine().foresee(range.collection, points);
+            self.engine().foresee(range.collection, points, range.through.is_none());
         }
         match self.ask(|token| Event::FrameArrived { token, frame }).await {
             Some(Answer::Frame(answer)) => Ok(answer),

@@ -10,6 +10,7 @@ use sheaf_types::{PointId, StoredPoint};
 use tokio::sync::oneshot;
 
 use super::apply::BULK_POINTS_MIN;
+use super::foreseen::Prepared;
 use super::wire::{REQUEST_BYTES_MAX, REQUEST_POINTS_MAX};
 use crate::EngineError;
 
@@ -62,12 +63,16 @@ impl Differences {
 /// A write that waits to be sent.
 pub struct Waiting {
     pub differences: Differences,
+    /// Its requests, when they were foreseen.
+    prepared: Option<Prepared>,
     pub answer: oneshot::Sender<Result<(), EngineError>>,
 }
 
 /// Writes that go together.
 pub struct Group {
     pub differences: Differences,
+    /// Of one that goes alone, when it was foreseen.
+    pub prepared: Option<Prepared>,
     pub writes: Vec<Waiting>,
 }
 
@@ -81,9 +86,13 @@ impl Queue {
     }
 
     /// Leaves a write to whoever sends next.
-    pub fn push(&self, differences: Differences) -> oneshot::Receiver<Result<(), EngineError>> {
+    pub fn push(
+        &self,
+        differences: Differences,
+        prepared: Option<Prepared>,
+    ) -> oneshot::Receiver<Result<(), EngineError>> {
         let (answer, answered) = oneshot::channel();
-        self.waiting().push(Waiting { differences, answer });
+        self.waiting().push(Waiting { differences, prepared, answer });
         answered
     }
 
@@ -93,7 +102,12 @@ impl Queue {
         let mut differences = waiting.first()?.differences.clone();
         let more = waiting.iter().skip(1);
         let more = more.take_while(|waiting| differences.take_in(&waiting.differences)).count();
-        Some(Group { differences, writes: waiting.drain(..=more).collect() })
+        let mut writes: Vec<Waiting> = waiting.drain(..=more).collect();
+        let prepared = match writes.as_mut_slice() {
+            [alone] => alone.prepared.take(),
+            _ => None,
+        };
+        Some(Group { differences, prepared, writes })
     }
 }
 
@@ -123,15 +137,15 @@ mod tests {
     fn small_writes_of_one_kind_go_together_in_their_order() {
         let queue = Queue::default();
         for n in 0..3 {
-            queue.push(upserts(n..n + 1));
+            queue.push(upserts(n..n + 1), None);
         }
-        queue.push(delete("a"));
-        queue.push(delete("b"));
-        queue.push(upserts(3..4));
+        queue.push(delete("a"), None);
+        queue.push(delete("b"), None);
+        queue.push(upserts(3..4), None);
         let mut both = upserts(4..5);
         both.deletes.push(PointId::from("c"));
-        queue.push(both);
-        queue.push(upserts(5..6));
+        queue.push(both, None);
+        queue.push(upserts(5..6), None);
         assert_eq!(groups(&queue), [(3, 3), (2, 2), (1, 1), (1, 2), (1, 1)]);
         assert!(queue.next().is_none());
     }
@@ -140,16 +154,16 @@ mod tests {
     fn no_request_grows_so_large_that_the_index_falls_behind() {
         let queue = Queue::default();
         for n in 0..COMBINED_POINTS_MAX + 1 {
-            queue.push(upserts(n..n + 1));
+            queue.push(upserts(n..n + 1), None);
         }
-        queue.push(upserts(1_000..2_000));
+        queue.push(upserts(1_000..2_000), None);
         let expected = [(COMBINED_POINTS_MAX, COMBINED_POINTS_MAX), (1, 1), (1, 1_000)];
         assert_eq!(groups(&queue), expected);
         let queue = Queue::default();
         for n in 0..2 {
             let body = PointBody::encode(&vec![1.0; COMBINED_BYTES_MAX / 8], None);
             let point = StoredPoint::new(CollectionId(1), PointId::from(n.to_string()), body);
-            queue.push(Differences { upserts: vec![point], deletes: Vec::new() });
+            queue.push(Differences { upserts: vec![point], deletes: Vec::new() }, None);
         }
         assert_eq!(groups(&queue), [(1, 1), (1, 1)], "too many bytes for one");
     }

@@ -1,4 +1,5 @@
-//! Whether Quiver's log can be trusted: a write goes to the server only then, and one at a time.
+//! Whether Quiver's log can be trusted: a write goes to the server only then, and one at a time. (One may be several requests, which are
+//! carried out together or not at all, as far as anybody is told.)
 //!
 //! A write that Quiver fails (its disk is full, say) may leave a torn record in its log. Quiver goes on, answers later writes, and
 //! at its next start reads up to the torn record: all behind it is gone. So once it failed a write, nothing more is written until it was
@@ -28,8 +29,20 @@ pub enum Log {
     Suspect(Option<u64>),
 }
 
+impl Log {
+    /// A write that Quiver fails makes it suspect.
+    pub fn note<T>(&mut self, answer: &Result<T, CallError>) {
+        if let Err(CallError::Refused { status, .. }) = answer
+            && status.is_server_error()
+            && *status != StatusCode::NOT_IMPLEMENTED
+        {
+            *self = Self::Suspect(None);
+        }
+    }
+}
+
 impl Inner {
-    /// Sends a write, unless the log is suspect; one that Quiver fails makes it so.
+    /// Sends a write, unless the log is suspect.
     pub async fn write_through(
         &self,
         log: &mut Log,
@@ -39,12 +52,7 @@ impl Inner {
     ) -> Result<Bytes, CallError> {
         self.check_log(log).await?;
         let answer = self.server.call(method, path, body, self.options.write_deadline).await;
-        if let Err(CallError::Refused { status, .. }) = &answer
-            && status.is_server_error()
-            && *status != StatusCode::NOT_IMPLEMENTED
-        {
-            *log = Log::Suspect(None);
-        }
+        log.note(&answer);
         answer
     }
 
@@ -63,7 +71,7 @@ impl Inner {
         Ok(())
     }
 
-    async fn check_log(&self, log: &mut Log) -> Result<(), CallError> {
+    pub async fn check_log(&self, log: &mut Log) -> Result<(), CallError> {
         let Log::Suspect(before) = *log else { return Ok(()) };
         let now = self.failed_writes().await?;
         let was_restarted = now == 0 || before.is_some_and(|before| now < before);

@@ -1,41 +1,32 @@
 //! Pages in the order of ids, on top of Quiver's offsets.
 //!
 //! Quiver rescans from the start for each page and counts offsets in a list that changes under it. So pages are large, what
-//! one has shown is kept as a window until a scan has passed it, and a page counts only when it overlaps what was seen: begun
-//! too late, after deletes in front of it, it is asked for anew from further back. Every write of this engine takes
-//! its ids out of the windows; they are read by themselves then. Where many points can be read at once, pages show ids only, and
-//! what is wanted of them is read so.
+//! one has shown is kept as a window, and a page counts only when it overlaps what was seen: begun too late, after deletes in front of
+//! it, it is asked for anew from further back. Where many points can be read at once, pages show ids only, and what is wanted of them
+//! is read so.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::{Bound, ControlFlow};
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 use sheaf_types::{PointBody, PointHash, PointId, StoredPoint};
 
 use super::many::{MANY_AT_ONCE, points_at_once};
+use super::pushdown::pushed_down;
 use super::server::CallError;
+use super::windows::{End, Known, Next};
 use super::wire::{Row, read_rows_of};
 use super::{Held, Inner};
 use crate::{Accept, EngineError, Filter, Scan, ScanPage, ScannedPoint};
-
-use super::pushdown::pushed_down;
 
 const PAGE_POINTS_MIN: usize = 64;
 /// Bytes of vectors in a page, about.
 const PAGE_BYTES: usize = 16 * 1024 * 1024;
 /// Documents in a page, before it is known how large they are.
 const FIRST_PAGE_DOCUMENTS: usize = 64;
-/// Windows of one collection: as many scans can be under way without reading anything twice.
-const WINDOWS_MAX: usize = 4;
-/// Points of a window at most: one that was written to so much is given up.
-const WINDOW_POINTS_MAX: usize = 20_000;
-/// Ids that one page looks at, accepted or not.
-const LOOKED_MAX: usize = 16_384;
-/// Ends of pages that are remembered, of each collection.
-const ENDS_MAX: usize = 16;
 /// Requests for one page: each doubles the distance at least, so more are needed only when the list changes faster than it is read.
 const TRIES_MAX: usize = 64;
 
@@ -61,226 +52,8 @@ pub struct Stretch {
     pub is_last: bool,
 }
 
-/// What a window knows of an id.
-#[derive(Clone)]
-enum Known {
-    Point(PointHash, PointBody),
-    /// It was written since, or only its id was shown: it has to be read.
-    Unread,
-}
-
 /// Points as they are; `None`: it is gone.
 type Block = Vec<(PointId, Option<(PointHash, PointBody)>)>;
-
-/// All points with ids behind `after`, up to `through`.
-struct Window {
-    after: Option<PointId>,
-    /// `None`: up to the end.
-    through: Option<PointId>,
-    points: BTreeMap<PointId, Known>,
-}
-
-impl Window {
-    fn covers(&self, id: &PointId) -> bool {
-        self.after.as_ref().is_none_or(|after| after < id)
-            && self.through.as_ref().is_none_or(|through| id <= through)
-    }
-
-    /// Whether a scan behind this id finds its next points here.
-    fn continues(&self, after: Option<&PointId>) -> bool {
-        self.after.as_ref() <= after
-            && self.through.as_ref().is_none_or(|through| after.is_none_or(|after| after < through))
-    }
-}
-
-#[derive(Default)]
-struct State {
-    /// The newest last.
-    windows: Vec<Window>,
-    /// Ids that are being written, each with the number of writes.
-    busy: BTreeMap<PointId, usize>,
-    /// Ids that were written since a page was asked for, for each page that is under way.
-    loading: BTreeMap<u64, BTreeSet<PointId>>,
-    next_load: u64,
-    /// The last ids of pages, and where they were.
-    ends: Vec<(PointId, usize)>,
-}
-
-impl State {
-    fn touch(&mut self, id: &PointId) {
-        for window in self.windows.iter_mut().filter(|window| window.covers(id)) {
-            window.points.insert(id.clone(), Known::Unread);
-        }
-        self.windows.retain(|window| window.points.len() <= WINDOW_POINTS_MAX);
-        for written in self.loading.values_mut() {
-            written.insert(id.clone());
-        }
-    }
-}
-
-/// The windows of one collection.
-#[derive(Default)]
-pub struct Windows(Mutex<State>);
-
-/// Ids that are being written, until it is dropped.
-pub struct Writing<'a> {
-    windows: &'a Windows,
-    ids: &'a BTreeSet<PointId>,
-}
-
-/// A page that is under way, until it is dropped.
-struct Loading<'a> {
-    windows: &'a Windows,
-    number: u64,
-}
-
-impl Windows {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// No page shows what these ids had before, from here on.
-    pub fn writing<'a>(&'a self, ids: &'a BTreeSet<PointId>) -> Writing<'a> {
-        let mut state = self.state();
-        for id in ids {
-            state.touch(id);
-            *state.busy.entry(id.clone()).or_default() += 1;
-        }
-        Writing { windows: self, ids }
-    }
-
-    fn loading(&self) -> Loading<'_> {
-        let mut state = self.state();
-        let number = state.next_load;
-        state.next_load += 1;
-        state.loading.insert(number, BTreeSet::new());
-        Loading { windows: self, number }
-    }
-
-    fn install(&self, loading: Loading<'_>, mut window: Window) {
-        let mut state = self.state();
-        let written = state.loading.get(&loading.number).into_iter().flatten();
-        let doubtful: Vec<PointId> = written.chain(state.busy.keys()).cloned().collect();
-        for id in doubtful {
-            if window.covers(&id) {
-                window.points.insert(id, Known::Unread);
-            }
-        }
-        if state.windows.len() >= WINDOWS_MAX {
-            state.windows.remove(0);
-        }
-        state.windows.push(window);
-    }
-
-    /// The next accepted points of the scan that a window knows; `None`: there is no window.
-    fn next(&self, scan: &Scan) -> Option<Next> {
-        let state = self.state();
-        let after = scan.after.as_ref();
-        let window = state.windows.iter().rev().find(|window| window.continues(after))?;
-        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let range = window.points.range::<PointId, _>((start, Bound::Unbounded));
-        let (mut points, mut looked) = (Vec::new(), None);
-        for (id, known) in range.take(LOOKED_MAX) {
-            if scan.through.as_ref().is_some_and(|through| through < id) {
-                return Some(Next { points, looked, end: End::Scan });
-            }
-            if points.len() >= scan.points_max.max(1) {
-                return Some(Next { points, looked, end: End::More });
-            }
-            looked = Some(id.clone());
-            if scan.accept.takes(id.placement_key()) {
-                points.push((id.clone(), known.clone()));
-            }
-        }
-        let is_all = looked.as_ref() == window.points.keys().next_back() || looked.is_none();
-        let end = if is_all { End::Window(window.through.clone()) } else { End::More };
-        Some(Next { points, looked, end })
-    }
-
-    /// What there is under this id, when a window knows it, and that is: nothing was written there since, nor is now.
-    fn known(&self, id: &PointId) -> Option<Option<(PointHash, PointBody)>> {
-        let state = self.state();
-        let window = state.windows.iter().rev().find(|window| window.covers(id))?;
-        match window.points.get(id) {
-            None => Some(None),
-            Some(Known::Point(hash, body)) => Some(Some((*hash, body.clone()))),
-            Some(Known::Unread) => None,
-        }
-    }
-
-    /// A scan has gone to the end of the window that ends here; `last` is the last id that it has seen. What it has seen isn't
-    /// needed again. That nothing is behind it, is: a recipient asks so before each range that it receives.
-    fn passed(&self, through: Option<&PointId>, last: Option<&PointId>) {
-        self.state().windows.retain_mut(|window| {
-            if window.through.as_ref() != through {
-                return true;
-            }
-            if through.is_some() {
-                return false;
-            }
-            if let Some(last) = last.filter(|last| window.after.as_ref() < Some(last)) {
-                window.points = window.points.split_off(last);
-                window.points.remove(last);
-                window.after = Some(last.clone());
-            }
-            true
-        });
-    }
-
-    /// Where the point with this id was, if a page ended with it.
-    fn offset_hint(&self, id: &PointId) -> Option<usize> {
-        self.state().ends.iter().rev().find(|(end, _)| end == id).map(|(_, offset)| *offset)
-    }
-
-    fn remember_end(&self, id: &PointId, offset: usize) {
-        let mut state = self.state();
-        if state.ends.len() >= ENDS_MAX {
-            state.ends.remove(0);
-        }
-        state.ends.push((id.clone(), offset));
-    }
-}
-
-impl Drop for Writing<'_> {
-    fn drop(&mut self) {
-        let mut state = self.windows.state();
-        for id in self.ids {
-            state.touch(id);
-            let writes = state.busy.get_mut(id).map(|writes| {
-                *writes -= 1;
-                *writes
-            });
-            if writes == Some(0) {
-                state.busy.remove(id);
-            }
-        }
-    }
-}
-
-impl Drop for Loading<'_> {
-    fn drop(&mut self) {
-        self.windows.state().loading.remove(&self.number);
-    }
-}
-
-/// What a window knows for a scan.
-struct Next {
-    /// The accepted ones.
-    points: Vec<(PointId, Known)>,
-    /// The last id that was looked at.
-    looked: Option<PointId>,
-    end: End,
-}
-
-/// Why there are no more.
-enum End {
-    /// There may be more in the window.
-    More,
-    /// The scan ends here.
-    Scan,
-    /// The window ends here; `None`: so does the collection.
-    Window(Option<PointId>),
-}
 
 impl Inner {
     /// One page of Quiver's, with the number of points that was asked for; fewer when they were too many bytes.
@@ -368,7 +141,7 @@ impl Inner {
     /// Reads a window behind `after`.
     async fn load(&self, held: &Held, after: Option<&PointId>) -> Result<(), EngineError> {
         let mut offset = self.offset_of(held, after).await?;
-        let loading = held.windows.loading();
+        let watch = held.windows.watch();
         let bodies = self.options.many_reads.is_none();
         let wanted = Wanted { filter: None, payloads: bodies, vectors: bodies };
         let Stretch { rows, is_last } = self.behind(held, after, &mut offset, wanted).await?;
@@ -384,8 +157,42 @@ impl Inner {
             Some((point.id, Known::Point(point.hash, point.body)))
         };
         let points = rows.into_iter().filter_map(known).collect();
-        held.windows.install(loading, Window { after: after.cloned(), through, points });
+        held.windows.install(&watch, after.cloned(), through, points);
         Ok(())
+    }
+
+    /// Reads the ids of a window from the start, in the background, when there is none: writes that come meanwhile are added to it.
+    pub fn load_ahead(self: &Arc<Self>, held: &Arc<Held>) {
+        // Where a page shows the points themselves, those written since would have to be read one by one.
+        if self.options.many_reads.is_none() || held.windows.know_the_first() {
+            return;
+        }
+        let (inner, held) = (Arc::clone(self), Arc::clone(held));
+        tokio::spawn(async move {
+            let Ok(_turn) = held.windows.turn().try_lock() else { return };
+            if held.windows.know_the_first() {
+                return; // Another scan has loaded it.
+            }
+            if let Err(error) = inner.load(&held, None).await {
+                tracing::debug!(%error, "a scan that comes has to ask Quiver for its ids itself");
+            }
+        });
+    }
+
+    /// What a window knows for the scan; loads one when there is none.
+    async fn next(&self, held: &Held, scan: &Scan) -> Result<Next, EngineError> {
+        if let Some(next) = held.windows.next(scan) {
+            return Ok(next);
+        }
+        let _turn = held.windows.turn().lock().await;
+        if let Some(next) = held.windows.next(scan) {
+            return Ok(next);
+        }
+        self.load(held, scan.after.as_ref()).await?;
+        // Writes may have made it too large already.
+        held.windows.next(scan).ok_or_else(|| {
+            EngineError::Unavailable("too much is written during a scan; ask again".into())
+        })
     }
 
     pub async fn scan(&self, held: &Held, scan: Scan) -> Result<ScanPage, EngineError> {
@@ -393,16 +200,7 @@ impl Inner {
         if scan.through.is_some() && scan.after >= scan.through {
             return Ok(page);
         }
-        let next = match held.windows.next(&scan) {
-            Some(next) => next,
-            None => {
-                self.load(held, scan.after.as_ref()).await?;
-                // Other scans may have pushed it out already.
-                held.windows.next(&scan).ok_or_else(|| {
-                    EngineError::Unavailable("too many scans at once; ask again".into())
-                })?
-            }
-        };
+        let next = self.next(held, &scan).await?;
         // A page with bodies may be full with the first block; then the next one would be read in vain.
         let at_once = if scan.bodies { 1 } else { MANY_AT_ONCE };
         let blocks: Vec<_> = next.points.chunks(points_at_once(held)).map(<[_]>::to_vec).collect();
@@ -416,9 +214,9 @@ impl Inner {
         page.looked_through = match next.end {
             End::More => next.looked,
             End::Scan => None,
-            End::Window(through) => {
+            End::Window { number, through } => {
                 let last = next.looked.as_ref().or(scan.after.as_ref());
-                held.windows.passed(through.as_ref(), last);
+                held.windows.passed(number, last);
                 through.filter(|end| scan.through.as_ref().is_none_or(|through| end < through))
             }
         };

@@ -276,8 +276,8 @@ impl Engine for SparseEngine {
         })
     }
 
-    fn foresee(&self, collection: CollectionId, points: &[StoredPoint]) {
-        self.engine.foresee(collection, points);
+    fn foresee(&self, collection: CollectionId, points: &[StoredPoint], are_last: bool) {
+        self.engine.foresee(collection, points, are_last);
     }
 
     fn get(
