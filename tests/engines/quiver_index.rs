@@ -7,10 +7,11 @@ use std::time::Duration;
 use sheaf_engines::{
     Accept, Bodies, Engine, EngineError, Hit, Quiver, QuiverOptions, Search, Write,
 };
-use sheaf_tests::{QuiverServer, pause_ms};
+use sheaf_tests::{QuiverServer, eventually, pause_ms};
 use sheaf_types::{CollectionId, PointId, StoredPoint};
 
 use crate::quiver::{config, open, options, point};
+use crate::requests::Requests;
 
 const COLLECTION: CollectionId = CollectionId(1);
 /// Together more numbers than Sheaf searches by itself.
@@ -35,7 +36,11 @@ fn numbered(id: usize, number: u64) -> StoredPoint {
 }
 
 async fn loaded(server: &QuiverServer) -> Arc<Quiver> {
-    let quick = QuiverOptions { read_deadline: Duration::from_secs(5), ..options(&server.url()) };
+    loaded_through(&server.url()).await
+}
+
+async fn loaded_through(url: &str) -> Arc<Quiver> {
+    let quick = QuiverOptions { read_deadline: Duration::from_secs(5), ..options(url) };
     let engine = open(quick).await.unwrap();
     engine.create_collection(COLLECTION, config(DIM as u32)).await.unwrap();
     for first in (0..POINTS).step_by(500) {
@@ -122,6 +127,46 @@ async fn a_search_without_vectors_shows_neither_what_is_gone_nor_where_a_point_w
                 assert!(hits[0].score > 0.0, "round {round}: nothing is there any more: {hits:?}");
             }
         }
+    }
+}
+
+/// Its question is on its way to Quiver while the write is carried out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_search_shows_points_as_they_were_before_or_after_a_write_that_came_meanwhile() {
+    let server = QuiverServer::start().await;
+    let wire = Requests::to(&server.address()).await;
+    let engine = loaded_through(&wire.url).await;
+    let search = async |number: u64, bodies: Bodies| {
+        let (accept, filter) = (Accept::All, None);
+        let vector = vector(number);
+        let search = Search { vector, k: 3, ef: 100, accept, filter, vector_json: None, bodies };
+        engine.search(COLLECTION, search).await.unwrap()
+    };
+    search(0, Bodies::None).await;
+    let client = sheaf_tests::Client::new(&server.url());
+    eventually("Quiver has an index", 20, || async {
+        let shown = client.get("/v1/collections/sheaf-c1").await.expect("it answers").body;
+        if shown["index_ready"] == true { Ok(()) } else { Err(shown.to_string()) }
+    })
+    .await;
+    for round in 0..8_usize {
+        let (id, number) = (round * 31, 1_000_000 + round as u64);
+        let bodies = if round < 4 { Bodies::Payloads } else { Bodies::None };
+        let before = search(id as u64, bodies).await;
+        assert_eq!(before[0].id.as_str(), format!("p{id:05}"));
+        wire.delay(300);
+        let meanwhile = async {
+            pause_ms(100).await;
+            wire.delay(0);
+            let write = match round % 2 {
+                0 => Write::Delete(before[0].id.clone()),
+                _ => Write::Upsert(numbered(id, number)),
+            };
+            engine.apply(COLLECTION, vec![write]).await.unwrap();
+        };
+        let (found, ()) = tokio::join!(search(id as u64, bodies), meanwhile);
+        let after = search(id as u64, bodies).await;
+        assert!(found == before || found == after, "{round}: {before:?}, {found:?}, {after:?}");
     }
 }
 

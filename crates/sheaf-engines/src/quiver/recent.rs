@@ -229,12 +229,7 @@ impl Recent {
                 self.marks.insert(begun.0, Sign { id: id.clone(), proof, place });
             }
             let bytes = size(&id, new.as_ref());
-            let row = new.map(|body| Row {
-                id: id.clone(),
-                vector: Some(body.vector()),
-                payload: body.payload().map(str::to_owned),
-                score: None,
-            });
+            let row = new.map(|body| Row::of(id.clone(), &body));
             self.bytes += bytes;
             self.kept.insert(id, Kept { begun: begun.0, done, place, row, bytes });
         }

@@ -13,6 +13,7 @@ use sheaf_types::limits::{EF_SEARCH_MAX, K_MAX};
 use sheaf_types::{IndexKind, PointBody, PointId};
 
 use super::pushdown::pushed_down;
+use super::windows::Watch;
 use super::wire::{self, Row};
 use super::{Held, Inner};
 use crate::score::{Query, norm};
@@ -151,8 +152,9 @@ impl Inner {
         asked: &Asked,
     ) -> Result<Option<Vec<Found>>, EngineError> {
         let k = asked.search.k;
+        let watch = held.windows.watch();
         // Before the index is asked: what it has by then isn't kept for long.
-        let Recently { ids, best: mut recently, is_whole } = asked.recently(held);
+        let Recently { mut ids, best: mut recently, is_whole } = asked.recently(held);
         // This index compares the vectors themselves, so its scores are true, apart from what is kept here. Where more may be missing,
         // only the vector shows that a point is still there.
         let true_scores = held.config().index == IndexKind::Hnsw && is_whole;
@@ -168,6 +170,9 @@ impl Inner {
             }
             // A point without a vector is gone, only the index still has it; without any, what it says of these may be of before.
             rows.retain(|row| if vectors { row.vector.is_some() } else { !ids.contains(&row.id) });
+            if !vectors {
+                ids.append(&mut self.as_they_are(held, &watch, &mut rows).await?);
+            }
             let found = rows.into_iter().filter_map(|row| asked.take_accepted(row));
             let mut found: Vec<Found> = found.collect();
             // Where the index has them is not where they are: others may be nearer.
@@ -184,6 +189,23 @@ impl Inner {
             }
             wanted = (wanted * 4).min(K_MAX);
         }
+    }
+
+    /// Has those of the hits that were written meanwhile as they are now: of such a one Quiver may have told the payload of after with the
+    /// score of before, or that of a point that is gone. Answers their ids.
+    async fn as_they_are(
+        &self,
+        held: &Held,
+        watch: &Watch<'_>,
+        rows: &mut Vec<Row>,
+    ) -> Result<BTreeSet<PointId>, EngineError> {
+        let written = watch.written();
+        let is_doubtful = |row: &mut Row| written.contains(&row.id);
+        let doubtful: BTreeSet<PointId> =
+            rows.extract_if(.., is_doubtful).map(|row| row.id).collect();
+        let now = self.read(held, doubtful.iter().cloned()).await?;
+        rows.extend(now.into_iter().flatten().map(|point| Row::of(point.id, &point.body)));
+        Ok(doubtful)
     }
 
     async fn proposed(

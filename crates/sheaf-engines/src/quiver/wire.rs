@@ -42,6 +42,11 @@ pub struct Row {
 }
 
 impl Row {
+    pub fn of(id: PointId, body: &PointBody) -> Self {
+        let payload = body.payload().map(str::to_owned);
+        Self { id, vector: Some(body.vector()), payload, score: None }
+    }
+
     /// The point, when its vector is there.
     pub fn into_point(self, collection: CollectionId) -> Option<StoredPoint> {
         let body = PointBody::encode(&self.vector?, self.payload.as_deref());
