@@ -3,7 +3,7 @@
 //! What a page of Quiver's has shown is kept as a window until a scan has passed it. Every write of this engine takes its ids out of the
 //! windows, and is seen by whoever watches: what such a one was told of these ids may be of before or of after.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -56,8 +56,12 @@ struct State {
     windows: Vec<Window>,
     /// Ids that are being written, each with the number of writes.
     busy: BTreeMap<PointId, usize>,
-    /// Ids that were written since, for each watch.
-    watches: BTreeMap<u64, BTreeSet<PointId>>,
+    /// Ids that were written since the oldest watch began, in that order.
+    written: VecDeque<PointId>,
+    /// How many were before those.
+    forgotten: u64,
+    /// How many there had been when a watch began, by its number.
+    watches: BTreeMap<u64, u64>,
     next_number: u64,
     /// The last ids of pages, and where they were.
     ends: Vec<(PointId, usize)>,
@@ -65,8 +69,18 @@ struct State {
 
 impl State {
     fn written_since(&self, watch: u64) -> BTreeSet<PointId> {
-        let written = self.watches.get(&watch).into_iter().flatten();
+        let before = self.watches.get(&watch).map_or(0, |began| began - self.forgotten);
+        let written = self.written.iter().skip(before as usize);
         written.chain(self.busy.keys()).cloned().collect()
+    }
+
+    /// What no watch needs any more.
+    fn forget_written(&mut self) {
+        let now = self.forgotten + self.written.len() as u64;
+        // Those that began later have higher numbers.
+        let oldest = self.watches.first_key_value().map_or(now, |(_, began)| *began);
+        self.written.drain(..(oldest - self.forgotten) as usize);
+        self.forgotten = oldest;
     }
 
     fn touch(&mut self, id: &PointId) {
@@ -74,8 +88,8 @@ impl State {
             window.points.insert(id.clone(), Known::Unread);
         }
         self.windows.retain(|window| window.points.len() <= WINDOW_POINTS_MAX);
-        for written in self.watches.values_mut() {
-            written.insert(id.clone());
+        if !self.watches.is_empty() {
+            self.written.push_back(id.clone());
         }
     }
 }
@@ -125,7 +139,8 @@ impl Windows {
         let mut state = self.state();
         let number = state.next_number;
         state.next_number += 1;
-        state.watches.insert(number, BTreeSet::new());
+        let began = state.forgotten + state.written.len() as u64;
+        state.watches.insert(number, began);
         Watch { windows: self, number }
     }
 
@@ -252,7 +267,9 @@ impl Drop for Writing<'_> {
 
 impl Drop for Watch<'_> {
     fn drop(&mut self) {
-        self.windows.state().watches.remove(&self.number);
+        let mut state = self.windows.state();
+        state.watches.remove(&self.number);
+        state.forget_written();
     }
 }
 
@@ -273,4 +290,34 @@ pub enum End {
     Scan,
     /// The window ends here; `through`: so does the collection when it is `None`.
     Window { number: u64, through: Option<PointId> },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(ids: &[&str]) -> BTreeSet<PointId> {
+        ids.iter().map(|id| PointId::from(*id)).collect()
+    }
+
+    #[test]
+    fn a_watch_sees_what_was_written_since_it_began_or_is_being_written() {
+        let windows = Windows::default();
+        let [early, first, second, third] = [ids(&["e"]), ids(&["a"]), ids(&["b"]), ids(&["c"])];
+        let under_way = windows.writing(&early);
+        let watch = windows.watch();
+        assert_eq!(watch.written(), early);
+        drop(windows.writing(&first));
+        let later = windows.watch();
+        drop(windows.writing(&second));
+        assert_eq!(watch.written(), ids(&["a", "b", "e"]));
+        assert_eq!(later.written(), ids(&["b", "e"]));
+        drop(watch);
+        drop(windows.writing(&third));
+        drop(under_way);
+        assert_eq!(later.written(), ids(&["b", "c", "e"]));
+        drop(later);
+        assert!(windows.state().written.is_empty(), "nobody needs it any more");
+        assert_eq!(windows.watch().written(), ids(&[]));
+    }
 }
