@@ -17,7 +17,8 @@ use crate::table::{Goal, Row, Table};
 const BATCH_POINTS: usize = 1_000;
 const GROW_SECS_MAX: u64 = 900;
 
-/// From an embedded shard into each engine: half of the points move.
+/// From an embedded shard into each engine: half of the points move. One engine after the other, so that no figure has in it what
+/// the other engine's passes left the disk to do.
 pub async fn copies(points: usize, passes: usize, table: &mut Table) {
     let moved: Vec<usize> =
         (0..points).filter(|&number| synthetic::owner(number, 2) == 2).collect();
@@ -30,6 +31,8 @@ pub async fn copies(points: usize, passes: usize, table: &mut Table) {
         drop(server);
         quiver[1].add(quiver_bulk_per_s(&moved, Made::OnTheWay).await);
         quiver[2].add(quiver_bulk_per_s(&moved, Made::Before).await);
+    }
+    for _ in 0..passes {
         let server = Postgres::start().await;
         let url = server.database("shard").await;
         let arguments = ["--engine", "pgvector", "--engine-url", &url];
