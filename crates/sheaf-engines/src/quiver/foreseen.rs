@@ -10,7 +10,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use sheaf_types::limits::STREAM_WINDOW_FRAMES_MAX;
 use sheaf_types::{CollectionConfig, PointHash, PointId, StoredPoint};
-use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinHandle};
 
 use super::apply::BULK_POINTS_MIN;
@@ -38,16 +37,11 @@ impl Prepared {
 }
 
 /// The upserts of one collection that are being prepared, the oldest first: as many as a donor sends ahead.
+#[derive(Default)]
 pub struct Foreseen {
     prepared: Mutex<VecDeque<Prepared>>,
     /// Whose turn it is to be made.
-    turn: Arc<Semaphore>,
-}
-
-impl Default for Foreseen {
-    fn default() -> Self {
-        Self { prepared: Mutex::default(), turn: Arc::new(Semaphore::new(1)) }
-    }
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Foreseen {
@@ -63,8 +57,7 @@ impl Foreseen {
         let (config, owned) = (Arc::clone(config), points.to_vec());
         let turn = Arc::clone(&self.turn);
         let bodies = tokio::spawn(async move {
-            // Nobody closes it; without a turn, two would be made at once.
-            let _turn = turn.acquire().await.ok();
+            let _turn = turn.lock().await;
             let make = move || bodies(&config, &owned);
             tokio::task::spawn_blocking(make).await
         });
