@@ -42,10 +42,13 @@ pub enum BodyError {
 impl PointBody {
     /// Encodes a vector and its payload; `payload` is canonical JSON (keys sorted), `None` when absent.
     pub fn encode(vector: &[f32], payload: Option<&str>) -> Self {
-        let mut bytes = Vec::with_capacity(4 + vector.len() * 4 + payload.map_or(0, str::len));
+        let numbers_end = 4 + vector.len() * 4;
+        let mut bytes = Vec::with_capacity(numbers_end + payload.map_or(0, str::len));
         bytes.extend_from_slice(&(vector.len() as u32).to_le_bytes());
-        for value in vector {
-            bytes.extend_from_slice(&value.to_le_bytes());
+        bytes.resize(numbers_end, 0);
+        let (places, _) = bytes[4..].as_chunks_mut::<4>();
+        for (place, value) in places.iter_mut().zip(vector) {
+            *place = value.to_le_bytes();
         }
         bytes.extend_from_slice(payload.unwrap_or_default().as_bytes());
         Self(Bytes::from(bytes))

@@ -83,11 +83,8 @@ impl State {
         self.forgotten = oldest;
     }
 
-    fn touch(&mut self, id: &PointId) {
-        for window in self.windows.iter_mut().filter(|window| window.covers(id)) {
-            window.points.insert(id.clone(), Known::Unread);
-        }
-        self.windows.retain(|window| window.points.len() <= WINDOW_POINTS_MAX);
+    /// Whoever watches sees it.
+    fn note_written(&mut self, id: &PointId) {
         if !self.watches.is_empty() {
             self.written.push_back(id.clone());
         }
@@ -128,8 +125,13 @@ impl Windows {
     /// No page shows what these ids had before, from here on.
     pub fn writing<'a>(&'a self, ids: &'a BTreeSet<PointId>) -> Writing<'a> {
         let mut state = self.state();
+        for window in &mut state.windows {
+            let covered: Vec<&PointId> = ids.iter().filter(|id| window.covers(id)).collect();
+            window.points.extend(covered.into_iter().map(|id| (id.clone(), Known::Unread)));
+        }
+        state.windows.retain(|window| window.points.len() <= WINDOW_POINTS_MAX);
         for id in ids {
-            state.touch(id);
+            state.note_written(id);
             *state.busy.entry(id.clone()).or_default() += 1;
         }
         Writing { windows: self, ids }
@@ -253,7 +255,8 @@ impl Drop for Writing<'_> {
     fn drop(&mut self) {
         let mut state = self.windows.state();
         for id in self.ids {
-            state.touch(id);
+            // No window shows it: those of before were told when it began, later ones that it is busy.
+            state.note_written(id);
             let writes = state.busy.get_mut(id).map(|writes| {
                 *writes -= 1;
                 *writes
