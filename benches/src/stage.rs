@@ -76,12 +76,21 @@ pub async fn load(client: &Client, points: usize) {
     }
 }
 
-/// Waits until this shard has nothing left to index.
+/// Waits until this shard has nothing left to index of what it was loaded with: what a report says of it is some seconds old, so it
+/// counts once it is of all the points.
 pub async fn at_rest(shard: &Client) {
     eventually("the shard has indexed all", REST_SECS_MAX, || async {
+        let path = format!("/v1/collections/{COLLECTION}");
+        let shown = shard.get(&path).await.map_err(|gone| gone.to_string())?;
         let answer = shard.get("/internal/report").await.map_err(|gone| gone.to_string())?;
-        let left = answer.body.pointer("/load/unindexed_points").and_then(Value::as_u64);
-        if left == Some(0) { Ok(()) } else { Err(answer.to_string()) }
+        let load =
+            |what: &str| answer.body.pointer(&format!("/load/{what}")).and_then(Value::as_u64);
+        let is_of_now = load("points").is_some() && load("points") == shown.body["count"].as_u64();
+        if is_of_now && load("unindexed_points") == Some(0) {
+            Ok(())
+        } else {
+            Err(answer.to_string())
+        }
     })
     .await;
 }
