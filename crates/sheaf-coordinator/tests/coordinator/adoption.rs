@@ -1,10 +1,8 @@
 //! A cluster that has points already is taken over, and proven before anything of it is moved (ADR 0006).
 
-mod world;
-
+use crate::world::{World, options, shard, url};
 use sheaf_coordinator::{AdoptedShard, Ask, AskRefusal, Config, NewShard, Reply};
 use sheaf_types::{CollectionConfig, IndexKind, MapVersion, Metric, ShardId, VectorEncryption};
-use world::{World, options, shard, url};
 
 fn collection(name: &str) -> CollectionConfig {
     CollectionConfig {

@@ -1,10 +1,8 @@
 //! Collections: which map they are in, when they may change, and when a name is given again.
 
-mod world;
-
+use crate::world::World;
 use sheaf_coordinator::{Ask, AskRefusal, Reply};
 use sheaf_types::{CollectionConfig, IndexKind, MapVersion, Metric};
-use world::World;
 
 fn collection(name: &str) -> CollectionConfig {
     CollectionConfig {

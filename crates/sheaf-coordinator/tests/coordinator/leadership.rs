@@ -1,15 +1,13 @@
 //! The store and the term: what is durable, what is unknown, who may speak.
 
-mod world;
-
 use std::sync::Arc;
 
+use crate::world::{StoreMood, World, options, shard, url};
 use sheaf_coordinator::{
     Ask, AskRefusal, Config, Event, PollAnswer, Reply, StoreOutcome, StoreRead,
 };
 use sheaf_protocol::DirectiveRefusal;
 use sheaf_types::{Revision, Term};
-use world::{StoreMood, World, options, shard};
 
 #[test]
 fn nothing_is_sent_or_answered_before_the_term_is_durable() {
@@ -58,7 +56,7 @@ fn a_write_of_unknown_outcome_that_is_there_is_success_and_one_that_is_not_is_re
 }
 
 fn grow_by(n: u64) -> Ask {
-    let shards = vec![sheaf_coordinator::NewShard::at(&world::url(n))];
+    let shards = vec![sheaf_coordinator::NewShard::at(&url(n))];
     Ask::Grow { shards, options: options() }
 }
 

@@ -1,7 +1,6 @@
 //! Who may join and leave, what is refused, and what an ask with a key or an expectation comes to.
 
-mod world;
-
+use crate::world::{StoreMood, World, options, shard, url};
 use sheaf_coordinator::{
     Ask, AskRefusal, AutoscaleConfig, Config, Health, NewShard, Outcome, PlanRequest, Reply,
 };
@@ -9,7 +8,6 @@ use sheaf_types::limits::QUEUED_TRANSITIONS_MAX;
 use sheaf_types::{
     ClusterId, CollectionConfig, IndexKind, MapVersion, Metric, ShardId, StoreId, TransitionId,
 };
-use world::{World, options, shard, url};
 
 fn grow(n: u64) -> Ask {
     Ask::Grow { shards: vec![NewShard::at(&url(n))], options: options() }
@@ -249,7 +247,7 @@ fn an_ask_based_on_another_map_is_refused() {
 #[test]
 fn an_ask_that_waits_too_long_is_refused_and_nothing_is_changed() {
     let mut world = World::of_shards(2);
-    world.mood = world::StoreMood::Hangs;
+    world.mood = StoreMood::Hangs;
     let first = world.ask_later(Ask::CreateCollection { config: collection("a") }, None, None);
     let second = world.ask_later(grow(3), None, None);
     world.advance(6_000);
@@ -390,7 +388,7 @@ fn health_tells_suspect_from_down_and_unknown_from_both() {
     world.advance(4_000);
     let reason = world.core.status().shards[0].reason.clone().unwrap();
     assert!(reason.contains("swapped"), "{reason}");
-    world.mood = world::StoreMood::Hangs;
+    world.mood = StoreMood::Hangs;
     world.restart();
     assert_eq!(health(&world), [Health::Unknown, Health::Unknown]);
 }

@@ -2,12 +2,10 @@
 //!
 //! `docs/REGRESSIONS.md` lists all of them, and where each one is caught. Asserts nothing about points: there are none here.
 
-mod world;
-
+use crate::world::{StoreMood, World, options, shard, url};
 use sheaf_coordinator::{Ask, AskRefusal, Config, Health, NewShard, Outcome, Reply};
 use sheaf_types::collection::{FieldType, FilterableField};
 use sheaf_types::{CollectionConfig, IndexKind, Metric, VectorEncryption};
-use world::{StoreMood, World, options, shard, url};
 
 fn grow(n: u64) -> Ask {
     Ask::Grow { shards: vec![NewShard::at(&url(n))], options: options() }

@@ -1,16 +1,14 @@
 //! Scripts: what the coordinator stores, sends and answers, command by command, as text that people review.
 //!
-//! Each snapshot is a script with its trace. `INSTA_UPDATE=always cargo test -p sheaf-coordinator --test scripts` rewrites them; the
+//! Each snapshot is a script with its trace. `INSTA_UPDATE=always cargo test -p sheaf-coordinator --test coordinator scripts` rewrites them; the
 //! difference is read like code.
-
-mod world;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use crate::world::{StoreMood, World, options, shard, url};
 use sheaf_coordinator::{Ask, CoordinatorRecord, NewShard, Outgoing, Phase};
 use sheaf_types::{ShardId, TransitionId};
-use world::{StoreMood, World, options, shard, url};
 
 /// A world that is played by a script, and what was written down of it.
 struct Script {

@@ -1,13 +1,11 @@
 //! A transition from its start to its end: the phases, the fence, the proof, the sweep.
 
-mod world;
-
 use std::collections::BTreeSet;
 
+use crate::world::{World, options, shard, url};
 use sheaf_coordinator::{Ask, AskRefusal, AskedOptions, CopyLimits, Outcome, Reply};
 use sheaf_protocol::Stage;
 use sheaf_types::{Attempt, MapVersion, ShardId, StoreId, TransitionId};
-use world::{World, options, shard, url};
 
 #[test]
 fn a_grow_goes_through_all_phases_and_leaves_a_proof() {

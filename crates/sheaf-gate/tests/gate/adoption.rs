@@ -1,14 +1,12 @@
 //! An unproven gate: it serves what it owns, and deletes nothing (ADR 0006).
 
-mod world;
-
 use std::sync::Arc;
 
+use crate::world::{WORDS, World, map_of, order};
 use sheaf_gate::{Answer, Change, Operation, Scope};
 use sheaf_map::Map;
 use sheaf_protocol::{Refusal, Stage};
 use sheaf_types::{MapVersion, PointBody, PointId, ShardId, StoredPoint};
-use world::{WORDS, World, map_of, order};
 
 const IDS: [&str; 8] = ["", "a", "a/b", "b", "c", "doc#3", "zz", "🦀"];
 

@@ -1,16 +1,14 @@
 //! What a gate does at its bounds: time that runs backwards (I1), more held requests than it may hold, and more bytes than a frame takes
 //! (I14).
 
-mod world;
-
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use crate::world::{World, map_of, order};
 use sheaf_gate::{Event, Operation};
 use sheaf_protocol::{Content, Delta, Refusal, Stage};
 use sheaf_types::limits::{COPY_FRAME_BYTES_MAX, HELD_REQUESTS_MAX};
 use sheaf_types::{ShardId, Time};
-use world::{World, map_of, order};
 
 #[test]
 fn a_gate_whose_time_runs_backwards_stops_at_once() {

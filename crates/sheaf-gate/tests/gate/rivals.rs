@@ -2,11 +2,10 @@
 //!
 //! `docs/REGRESSIONS.md` lists all of them, and where each one is caught. Asserts nothing about time.
 
-mod world;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::world::{WORDS, World, config, map_of, map_with, order};
 use sheaf_gate::{Answer, Change, Operation, Request, Scope};
 use sheaf_map::Map;
 use sheaf_protocol::{CopyState, Order, Refusal, Stage};
@@ -15,7 +14,6 @@ use sheaf_types::{
     CollectionConfig, CollectionId, IndexKind, MapVersion, Metric, PointId, ShardId, TransitionId,
     VectorEncryption,
 };
-use world::{World, config, map_of, map_with, order};
 
 const IDS: [&str; 12] = ["", "a", "a/b", "a?b", "b", "c", "d", "doc#3", "e", "zz", "ünïcode", "🦀"];
 
@@ -252,10 +250,10 @@ fn frames_that_arrive_in_any_order_and_twice_leave_both_sides_the_same() {
 fn a_point_that_is_there_with_another_value_is_not_taken_for_copied() {
     let (mut world, current, next) = copied();
     let ids = moving(&next);
-    let of = |id: &str| (world::WORDS, PointId::from(id));
+    let of = |id: &str| (WORDS, PointId::from(id));
     let points = &mut world.nodes.get_mut(&ShardId(2)).unwrap().engine.points;
     let body = points[&of(ids[1])].body.clone();
-    let other = sheaf_types::StoredPoint::new(world::WORDS, ids[0].into(), body);
+    let other = sheaf_types::StoredPoint::new(WORDS, ids[0].into(), body);
     points.insert(of(ids[0]), other);
     world.restart(2); // A new stream, and a recipient that can't say that it is empty.
     world.direct(&[1, 2], &current, Some(order(Stage::Copy, 0, &next)));

@@ -1,14 +1,12 @@
 //! Two gates through a transition, driven by hand: what a coordinator would say is said by the test.
 
-mod world;
-
 use std::sync::Arc;
 
+use crate::world::{WORDS, World, map_of, order};
 use sheaf_gate::{Answer, Operation, Scope};
 use sheaf_map::Map;
 use sheaf_protocol::{CopyState, DirectiveRefusal, Order, Refusal, Stage};
 use sheaf_types::{Attempt, PointId, ShardId, TransitionId};
-use world::{WORDS, World, map_of, order};
 
 const IDS: [&str; 12] = ["", "a", "a/b", "a?b", "b", "c", "d", "doc#3", "e", "zz", "ünïcode", "🦀"];
 
@@ -193,7 +191,7 @@ fn a_recipient_that_restarts_gets_a_new_stream_that_repairs_what_differs() {
     let (lost, extra) = (moving(&next)[1], moving(&next)[2]);
     world.restart(2);
     world.write(1, extra, None);
-    world.nodes.get_mut(&ShardId(2)).unwrap().engine.points.remove(&(world::WORDS, lost.into()));
+    world.nodes.get_mut(&ShardId(2)).unwrap().engine.points.remove(&(WORDS, lost.into()));
     world.direct(&[1, 2], &current, Some(order(Stage::Copy, 0, &next)));
     world.pass(2_000);
     assert_eq!(world.report(1).outgoing[0].state, CopyState::Converged);

@@ -1,7 +1,7 @@
 //! Model gates behind the port of a coordinator's shell: they do what they are told, in memory.
 #![allow(dead_code, reason = "each test uses another part of it")]
 
-#[path = "../../../sheaf-coordinator/tests/world/gate.rs"]
+#[path = "../../../sheaf-coordinator/tests/coordinator/world/gate.rs"]
 pub mod model;
 
 use std::collections::BTreeMap;

@@ -1,5 +1,4 @@
 //! Gates with engines in memory, wired to each other; whatever a core asks for happens at once, in order.
-#![allow(dead_code, reason = "each test file uses another part of the world")]
 
 mod engine;
 
