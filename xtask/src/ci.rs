@@ -76,7 +76,7 @@ impl Step {
                 command.args(["build", "--workspace", "--bins", "--tests"]).args(FEATURES)
             }
             Self::Test => {
-                command.env("SHEAF_BIN", sheaf_binary(root)?);
+                command.env("SHEAF_BIN", built(root, "sheaf")?);
                 match has_nextest(root) {
                     true => command.args(["nextest", "run", "--workspace"]),
                     false => command.args(["test", "--workspace", "--lib", "--bins", "--tests"]),
@@ -84,9 +84,19 @@ impl Step {
                 command.args(FEATURES)
             }
             // Before all else that is simulated: what can't be replayed proves nothing.
-            Self::Meta => command.args(["xtask", "sim", "meta"]),
-            Self::Simulate => command.args(sim::CARGO_ARGS).arg("--").args(sim::SMOKE),
-            Self::Exhaust => command.args(["xtask", "sim", "exhaustive", "--scope", "ci"]),
+            Self::Meta => {
+                command.args(["xtask", "sim", "meta", "--binary"]).arg(built(root, "sheaf-sim")?)
+            }
+            Self::Simulate => {
+                command = Command::new(built(root, "sheaf-sim")?);
+                command.current_dir(root);
+                command.args(sim::SMOKE)
+            }
+            Self::Exhaust => {
+                command = Command::new(built(root, "sheaf-model")?);
+                command.current_dir(root);
+                command.args(["--scope", "ci"])
+            }
             Self::Turmoil => command.args(["xtask", "sim", "turmoil", "smoke"]),
         };
         Ok(Some(command))
@@ -99,12 +109,16 @@ fn shown(command: &Command) -> String {
         value.map(|value| format!("{}={}", name.display(), value.display()))
     });
     let args = command.get_args().map(|arg| arg.display().to_string());
-    set.chain(["cargo".to_owned()]).chain(args).collect::<Vec<_>>().join(" ")
+    let program = Path::new(command.get_program());
+    let is_cargo = program.file_stem().is_some_and(|name| name == "cargo");
+    let program = if is_cargo { "cargo".to_owned() } else { program.display().to_string() };
+    set.chain([program]).chain(args).collect::<Vec<_>>().join(" ")
 }
 
-/// The binary that the end-to-end tests start; the step `build` made it.
-fn sheaf_binary(root: &Path) -> anyhow::Result<PathBuf> {
-    let name = format!("sheaf{}", std::env::consts::EXE_SUFFIX);
+/// One of the binaries that the step `build` made: to build the simulator with its own profile, too, would take longer than all that
+/// is simulated here.
+fn built(root: &Path, name: &str) -> anyhow::Result<PathBuf> {
+    let name = format!("{name}{}", std::env::consts::EXE_SUFFIX);
     Ok(metadata::read(root)?.target_directory.join("debug").join(name))
 }
 
@@ -136,7 +150,8 @@ mod tests {
         for step in Step::value_variants() {
             let command = step.command(&crate::root()).expect("cargo knows this workspace");
             let line = command.as_ref().map_or("cargo xtask tidy".to_owned(), shown);
-            assert!(line.starts_with("cargo ") || line.starts_with("SHEAF_BIN="), "{line}");
+            let is_built = line.starts_with("SHEAF_BIN=") || line.contains("/debug/sheaf-");
+            assert!(line.starts_with("cargo ") || is_built, "{line}");
         }
     }
 

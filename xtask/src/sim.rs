@@ -12,17 +12,17 @@ use anyhow::ensure;
 use crate::metadata;
 
 /// Builds and starts the simulator; its own arguments follow.
-pub const CARGO_ARGS: [&str; 6] = ["run", "--quiet", "--profile", "sim", "--package", "sheaf-sim"];
+const CARGO_ARGS: [&str; 6] = ["run", "--quiet", "--profile", "sim", "--package", "sheaf-sim"];
 
 /// Builds and starts the exhaustive harness.
-pub const EXHAUSTIVE_ARGS: [&str; 6] =
+const EXHAUSTIVE_ARGS: [&str; 6] =
     ["run", "--quiet", "--profile", "sim", "--package", "sheaf-model"];
 
 /// Builds and starts a harness that runs the shells, too; its own arguments follow.
 const SHELLS_ARGS: [&str; 4] = ["run", "--quiet", "--profile", "sim"];
 
 /// The simulator's part in `ci`. More seeds: `cargo xtask sim swarm --seeds 0..1000000`.
-pub const SMOKE: [&str; 3] = ["swarm", "--seeds", "0..2000"];
+pub const SMOKE: [&str; 3] = ["swarm", "--seeds", "0..6000"];
 
 /// Passes `args` to the simulator and its exit code back; `meta` is about several processes, so it is done here, and
 /// `bench` measures what the night runs.
@@ -32,7 +32,11 @@ pub const SMOKE: [&str; 3] = ["swarm", "--seeds", "0..2000"];
 pub fn run(root: &Path, args: &[String]) -> anyhow::Result<ExitCode> {
     match args.split_first().map(|(first, rest)| (first.as_str(), rest)) {
         Some(("meta", rest)) => {
-            println!("{}", meta::run(&binary(root, "sim")?, rest)?);
+            let (binary, rest) = match rest {
+                [flag, path, rest @ ..] if flag == "--binary" => (PathBuf::from(path), rest),
+                _ => (binary(root, "sim")?, rest),
+            };
+            println!("{}", meta::run(&binary, rest)?);
             Ok(ExitCode::SUCCESS)
         }
         Some(("bench" | "--bench", rest)) => {
