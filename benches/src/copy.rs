@@ -77,7 +77,7 @@ async fn grow(points: usize) -> Grown {
     let cluster = stage::cluster(1, 1, 0).await;
     let donor = cluster.client(&cluster.nodes[0].url);
     stage::load(&donor, points).await;
-    stage::at_rest(&donor).await;
+    stage::at_rest(std::slice::from_ref(&donor)).await;
     let process = cluster.nodes[0].process();
     let before = resident_bytes(process);
     let most = Rc::new(std::cell::Cell::new(before));

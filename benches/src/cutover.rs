@@ -136,9 +136,7 @@ fn bystanders(all: &[Pass], table: &mut Table) {
 async fn pass(points: usize) -> Pass {
     let cluster = stage::cluster(2, 1, 2).await;
     stage::load(&cluster.client(&cluster.routers[0].url), points).await;
-    for node in &cluster.nodes[..2] {
-        stage::at_rest(&cluster.client(&node.url)).await;
-    }
+    stage::at_rest(&[0, 1].map(|node| cluster.client(&cluster.nodes[node].url))).await;
     let stop = Rc::new(std::cell::Cell::new(false));
     let watch = Stopwatch::start();
     let workers: Vec<_> = (0..CONNECTIONS)

@@ -76,20 +76,24 @@ pub async fn load(client: &Client, points: usize) {
     }
 }
 
-/// Waits until this shard has nothing left to index of what it was loaded with: what a report says of it is some seconds old, so it
-/// counts once it is of all the points.
-pub async fn at_rest(shard: &Client) {
-    eventually("the shard has indexed all", REST_SECS_MAX, || async {
+/// Waits until these shards, all of their cluster, have nothing left to index of what it was loaded with: what a report says is up to a
+/// second old, so it counts once the reports are of all points.
+pub async fn at_rest(shards: &[Client]) {
+    eventually("the shards have indexed all", REST_SECS_MAX, || async {
         let path = format!("/v1/collections/{COLLECTION}");
-        let shown = shard.get(&path).await.map_err(|gone| gone.to_string())?;
-        let answer = shard.get("/internal/report").await.map_err(|gone| gone.to_string())?;
-        let load =
-            |what: &str| answer.body.pointer(&format!("/load/{what}")).and_then(Value::as_u64);
-        let is_of_now = load("points").is_some() && load("points") == shown.body["count"].as_u64();
-        if is_of_now && load("unindexed_points") == Some(0) {
+        let (mut points, mut unindexed) = (0, 0);
+        for shard in shards {
+            let answer = shard.get("/internal/report").await.map_err(|gone| gone.to_string())?;
+            let load = |what: &str| answer.body.pointer(&format!("/load/{what}"))?.as_u64();
+            points += load("points").ok_or_else(|| answer.to_string())?;
+            unindexed += load("unindexed_points").ok_or_else(|| answer.to_string())?;
+        }
+        let shown = shards[0].get(&path).await.map_err(|gone| gone.to_string())?;
+        let are_of_now = shown.body["count"].as_u64() == Some(points);
+        if are_of_now && unindexed == 0 {
             Ok(())
         } else {
-            Err(answer.to_string())
+            Err(format!("{points} points, {unindexed} to index; {shown}"))
         }
     })
     .await;

@@ -106,8 +106,9 @@ fn in_memory(numbers: &[usize]) -> Vec<Point> {
 /// A grow from one embedded shard into a node with these arguments.
 async fn copied_per_s(points: usize, arguments: &[&str]) -> f64 {
     let mut cluster = stage::cluster(1, 0, 0).await;
-    stage::load(&cluster.client(&cluster.nodes[0].url), points).await;
-    stage::at_rest(&cluster.client(&cluster.nodes[0].url)).await;
+    let donor = cluster.client(&cluster.nodes[0].url);
+    stage::load(&donor, points).await;
+    stage::at_rest(std::slice::from_ref(&donor)).await;
     let joining = cluster.add_node_with(arguments).await;
     let operator = cluster.operator();
     let (transition, _) = operator.grow(&[&cluster.nodes[joining].url]).await;
